@@ -1,0 +1,49 @@
+# make quickstart | test | drills | check | clean
+# Each target makes the environment it needs in .venv; nothing else has to be set up.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+INPUTS := pyproject.toml constraints.txt platform/bayling/__init__.py
+
+.PHONY: quickstart test drills check format clean
+.DELETE_ON_ERROR:
+
+quickstart: $(VENV)/stages
+	$(BIN)/bayling run recipe=quickstart
+
+test: $(VENV)/dev
+	$(BIN)/python -m pytest -m "not drill" tests
+
+drills: $(VENV)/dev
+	$(BIN)/python -m pytest -m drill tests
+
+check: $(VENV)/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -m unit tests
+
+format: $(VENV)/dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) outputs .mypy_cache .ruff_cache .import_linter_cache
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 …"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# torch goes first: the others would take whatever build of it they find.
+$(VENV)/stages: $(INPUTS) | $(VENV)/bin/python
+	@echo "installing into $(VENV): about 2 GB, some minutes"
+	$(PIP) install -c constraints.txt torch
+	$(PIP) install -c constraints.txt -e '.[stages]'
+	@touch $@
+
+$(VENV)/dev: $(VENV)/stages
+	$(PIP) install -c constraints.txt -e '.[test,check]'
+	@touch $@

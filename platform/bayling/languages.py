@@ -1,0 +1,148 @@
+"""Languages: BCP-47 tags, the scripts they are written in, and their names in any language.
+
+Everything comes from the Unicode CLDR through Babel. Inside the platform a language is
+always a BCP-47 tag (`de`, `zh`, `zh-Hant`); ISO 639-3 and FLORES codes (`deu`, `zho_simpl`,
+`swh_Latn`) are accepted where text comes in.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import unicodedata
+from functools import lru_cache
+
+from babel import Locale, UnknownLocaleError
+from babel.core import get_global, localedata
+
+from bayling.errors import UserError
+
+# FLORES-101 names two Chinese scripts without using the ISO 15924 code.
+_FLORES_SCRIPTS = {"simpl": "Hans", "trad": "Hant"}
+
+# The Unicode names of letters start with the script; Japanese and Korean mix several.
+_LETTER_NAMES: dict[str, tuple[str, ...]] = {
+    "Latn": ("LATIN",),
+    "Cyrl": ("CYRILLIC",),
+    "Arab": ("ARABIC",),
+    "Deva": ("DEVANAGARI",),
+    "Hans": ("CJK",),
+    "Hant": ("CJK",),
+    "Jpan": ("CJK", "HIRAGANA", "KATAKANA"),
+    "Kore": ("HANGUL", "CJK"),
+    "Grek": ("GREEK",),
+    "Hebr": ("HEBREW",),
+    "Thai": ("THAI",),
+    "Beng": ("BENGALI",),
+    "Taml": ("TAMIL",),
+    "Telu": ("TELUGU",),
+    "Geor": ("GEORGIAN",),
+    "Armn": ("ARMENIAN",),
+    "Ethi": ("ETHIOPIC",),
+    "Gujr": ("GUJARATI",),
+    "Guru": ("GURMUKHI",),
+    "Knda": ("KANNADA",),
+    "Khmr": ("KHMER",),
+    "Laoo": ("LAO",),
+    "Mlym": ("MALAYALAM",),
+    "Mymr": ("MYANMAR",),
+    "Orya": ("ORIYA",),
+    "Sinh": ("SINHALA",),
+    "Tibt": ("TIBETAN",),
+}
+
+
+@lru_cache(maxsize=1)
+def known() -> frozenset[str]:
+    """Every language subtag for which CLDR has locale data."""
+    return frozenset(
+        name.split("_")[0] for name in localedata.locale_identifiers() if name != "root"
+    )
+
+
+@lru_cache(maxsize=4096)
+def parse(code: str) -> str:
+    """The BCP-47 tag for a language code in BCP-47, ISO 639-1/-3 or FLORES spelling.
+
+    `zho_simpl` gives `zh`, `swh_Latn` gives `sw`, `zh_TW` gives `zh-Hant-TW`.
+
+    Raises:
+        UserError: CLDR has no such language; the message names the nearest ones.
+    """
+    parts = re.split(r"[-_]", code.strip())
+    language = parts[0].lower()
+    aliased = get_global("language_aliases").get(language, language)
+    rest = [_FLORES_SCRIPTS.get(part.lower(), part) for part in parts[1:]]
+    if aliased not in known():
+        near = difflib.get_close_matches(language, sorted(known()), n=3, cutoff=0.3)
+        hint = f"; near it: {', '.join(near)}" if near else ""
+        raise UserError(f"the Unicode CLDR knows no language {code!r}{hint}")
+    try:
+        locale = Locale.parse("_".join([aliased, *rest]))
+    except (UnknownLocaleError, ValueError):
+        raise UserError(
+            f"{code!r} is no language tag that the Unicode CLDR knows: "
+            f"try {aliased!r}, without the part after it"
+        ) from None
+    # Without a script that goes without saying: `zh-Hans` and `zh` are one language.
+    plain = not locale.territory and locale.script == script_of(locale.language)
+    subtags = [locale.language, None if plain else locale.script, locale.territory]
+    return "-".join(subtag for subtag in subtags if subtag)
+
+
+@lru_cache(maxsize=4096)
+def locale_of(tag: str) -> Locale:
+    """Babel's locale for a BCP-47 tag."""
+    return Locale.parse(tag.replace("-", "_"))
+
+
+@lru_cache(maxsize=4096)
+def script_of(tag: str) -> str:
+    """The ISO 15924 script a language is usually written in: `Cyrl` for `ru`."""
+    locale = locale_of(tag)
+    if locale.script:
+        return str(locale.script)
+    likely = get_global("likely_subtags")
+    for key in (str(locale), locale.language):
+        if key in likely:
+            return str(likely[key].split("_")[1])
+    return "Latn"
+
+
+@lru_cache(maxsize=4096)
+def name_of(tag: str, in_language: str = "en") -> str:
+    """A language's name in another language: `name_of("de", "zh")` is `德语`.
+
+    Where CLDR has no name in that language, the English one.
+    """
+    locale = locale_of(tag)
+    name = locale.get_display_name(locale_of(in_language)) or locale.get_display_name("en")
+    return str(name or tag)
+
+
+@lru_cache(maxsize=65536)
+def _letter_family(character: str) -> str:
+    return unicodedata.name(character, "").split(" ")[0]
+
+
+def letters_in_script(text: str, tag: str) -> tuple[int, int]:
+    """How many letters of `text` are in the script of language `tag`, and how many there are.
+
+    Digits, punctuation and marks do not count. For a script this module has no letters for,
+    every letter counts as right.
+    """
+    families = _LETTER_NAMES.get(script_of(tag))
+    letters = [character for character in text if unicodedata.category(character)[0] == "L"]
+    if families is None:
+        return len(letters), len(letters)
+    right = sum(_letter_family(character).startswith(families) for character in letters)
+    return right, len(letters)
+
+
+def in_script(text: str, tag: str) -> bool:
+    """Whether `text` is written in the script of language `tag`: at least half of its letters.
+
+    A text without letters ("12:30") is in every script; an empty one in none.
+    """
+    right, total = letters_in_script(text, tag)
+    return bool(text.strip()) and 2 * right >= total
