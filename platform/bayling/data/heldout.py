@@ -1,0 +1,134 @@
+"""The held-out part: sentences and conversations about values that training never sees.
+
+It is small by configuration (values × directions), made by the driver, and written as JSON
+lines that a person can read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bayling.data import cldr, conversations
+from bayling.data.config import DataConfig, trained_directions, zero_shot_directions
+from bayling.errors import UserError
+from bayling.prompts import translate_prompt
+from bayling.stage import fingerprint, jsonable
+from bayling.templates import Conversation
+
+TRANSLATE_FILE = "heldout/translate.jsonl"
+INTERACTIVE_FILE = "heldout/interactive.jsonl"
+_TRIES = 60
+
+
+@dataclass
+class HeldOut:
+    """What the evaluate stage asks, and every text that training must not contain."""
+
+    translate: list[dict[str, Any]] = field(default_factory=list)
+    interactive: list[Conversation] = field(default_factory=list)
+    texts: set[str] = field(default_factory=set)
+    dropped: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def digest(self) -> str:
+        """Names the test set: scores are comparable where this is equal."""
+        return fingerprint(self.translate, self.interactive)
+
+
+def build(config: DataConfig, seed: int) -> HeldOut:
+    """Held-out translations for every direction, trained and zero-shot, and conversations.
+
+    Raises:
+        UserError: a direction has no sentence at all, because CLDR lacks a language's texts.
+    """
+    heldout = HeldOut()
+    for directions, zero_shot in (
+        (trained_directions(config.languages), False),
+        (zero_shot_directions(config.languages), True),
+    ):
+        for source, target in directions:
+            heldout.translate += _direction(config, seed, source, target, zero_shot, heldout)
+    index = 0
+    while (
+        len(heldout.interactive) < config.heldout_interactive
+        and index < _TRIES * config.heldout_interactive
+    ):
+        try:
+            made = conversations.build(index, config, seed, part="heldout", interactive=True)
+            heldout.interactive.append(made)
+            heldout.texts.update(
+                message.content for message in made.messages if message.role == "assistant"
+            )
+        except conversations.Dropped as error:
+            heldout.dropped[str(error)] += 1
+        index += 1
+    return heldout
+
+
+def _direction(
+    config: DataConfig, seed: int, source: str, target: str, zero_shot: bool, heldout: HeldOut
+) -> list[dict[str, Any]]:
+    rng = conversations.row_rng(seed, f"heldout {source} {target}", 0)
+    rows: list[dict[str, Any]] = []
+    seen: set[str] = set()
+    for attempt in range(_TRIES * config.heldout_per_direction):
+        if len(rows) == config.heldout_per_direction:
+            break
+        kind = cldr.KINDS[len(rows) % len(cldr.KINDS)]
+        if attempt >= _TRIES * config.heldout_per_direction // 2:
+            kind = rng.choice(cldr.KINDS)  # the language may lack this one altogether
+        value = conversations.draw_value(rng, config, seed, heldout=True, kind=kind)
+        if value.key in seen:
+            continue
+        form = cldr.FORMS[kind][0]
+        try:
+            pair = {tag: cldr.write(value, form, tag).text for tag in (source, target)}
+        except cldr.NotInCldr as error:
+            heldout.dropped[str(error)] += 1
+            continue
+        seen.add(value.key)
+        # The same value in every other language tells an answer in the wrong language.
+        others = dict(pair)
+        for tag in config.languages:
+            try:
+                others[tag] = cldr.write(value, form, tag).text
+            except cldr.NotInCldr:
+                continue
+        heldout.texts.update(others.values())
+        rows.append(
+            {
+                "id": fingerprint(source, target, value),
+                "source_lang": source,
+                "target_lang": target,
+                "source": pair[source],
+                "target": pair[target],
+                "prompt": translate_prompt(pair[source], target, "en"),
+                "in_other_languages": {tag: text for tag, text in others.items() if tag != target},
+                "kind": kind,
+                "zero_shot": zero_shot,
+                "origin": cldr.ORIGIN,
+            }
+        )
+    if not rows:
+        raise UserError(
+            f"CLDR has too few texts to test {source} → {target}: "
+            "take one of them out of data.languages"
+        )
+    return rows
+
+
+def write(heldout: HeldOut, folder: Path) -> None:
+    (folder / "heldout").mkdir(parents=True, exist_ok=True)
+    _write_lines(folder / TRANSLATE_FILE, heldout.translate)
+    _write_lines(folder / INTERACTIVE_FILE, heldout.interactive)
+
+
+def _write_lines(path: Path, rows: Iterable[Any]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(jsonable(row), ensure_ascii=False) + "\n")

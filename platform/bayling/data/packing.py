@@ -1,0 +1,99 @@
+"""Packed tokens: several conversations in one sequence of fixed length, memory-mapped.
+
+A shard is three arrays of one shape (sequences, length), `input_ids` uint32, `labels` int32
+(-100 where the model is not trained to write) and `position_ids` uint16, which restart at 0
+with each conversation; `lengths` and `supervised`, how many tokens of each sequence are not
+padding and how many the model is trained to write; and a table of (sequence, conversation id).
+Attention does not
+cross conversations (the restart is what the model's mask is made from), so a packed
+sequence gives each conversation the logits it would have alone.
+"""
+
+from __future__ import annotations
+
+import bisect
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.lib.format import open_memmap
+
+from bayling.templates import Encoded
+
+IGNORED = -100
+ARRAYS = {"input_ids": np.uint32, "labels": np.int32, "position_ids": np.uint16}
+
+
+@dataclass
+class Packed:
+    """How full a shard is."""
+
+    sequences: int
+    tokens: int
+    supervised: int
+
+
+def best_fit(lengths: list[int], capacity: int) -> list[list[int]]:
+    """Indices of items, grouped so that each group's lengths sum to at most `capacity`.
+
+    Best-fit decreasing: each item, longest first, goes where it leaves the least room.
+    """
+    order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
+    groups: list[list[int]] = []
+    rooms: list[tuple[int, int]] = []  # (room left, group), sorted
+    for index in order:
+        place = bisect.bisect_left(rooms, (lengths[index], -1))
+        if place == len(rooms):
+            groups.append([index])
+            room, group = capacity - lengths[index], len(groups) - 1
+        else:
+            room, group = rooms.pop(place)
+            groups[group].append(index)
+            room -= lengths[index]
+        bisect.insort(rooms, (room, group))
+    return groups
+
+
+def write_shard(conversations: list[tuple[str, Encoded]], length: int, folder: Path) -> Packed:
+    """Pack conversations (id, tokens), each at most `length` long, and write the arrays.
+
+    Raises:
+        ValueError: a conversation is longer than a sequence.
+    """
+    lengths = [len(encoded.ids) for _, encoded in conversations]
+    if lengths and max(lengths) > length:
+        raise ValueError(f"a conversation of {max(lengths)} tokens is longer than {length}")
+    # In the order of their first conversation: best-fit alone would sort them by length,
+    # and training would meet all long conversations together.
+    groups = sorted((sorted(group) for group in best_fit(lengths, length)), key=lambda g: g[0])
+    folder.mkdir(parents=True, exist_ok=True)
+    shape = (len(groups), length)
+    arrays = {
+        name: open_memmap(folder / f"{name}.npy", mode="w+", dtype=dtype, shape=shape)
+        for name, dtype in ARRAYS.items()
+    }
+    lengths_used = np.zeros(len(groups), dtype=np.uint32)
+    supervised = np.zeros(len(groups), dtype=np.uint32)
+    names: list[str] = []
+    for row, group in enumerate(groups):
+        start = 0
+        arrays["labels"][row] = IGNORED
+        for index in group:
+            name, encoded = conversations[index]
+            ids = np.asarray(encoded.ids, dtype=np.uint32)
+            end = start + len(ids)
+            arrays["input_ids"][row, start:end] = ids
+            arrays["labels"][row, start:end] = np.where(encoded.supervised, ids, IGNORED)
+            arrays["position_ids"][row, start:end] = np.arange(len(ids))
+            lengths_used[row] += len(ids)
+            supervised[row] += sum(encoded.supervised)
+            names.append(f"{row}\t{name}")
+            start = end
+        # What is left over is a conversation of its own, so that nothing attends to it.
+        arrays["position_ids"][row, start:] = np.arange(length - start)
+    for array in arrays.values():
+        array.flush()
+    np.save(folder / "lengths.npy", lengths_used)
+    np.save(folder / "supervised.npy", supervised)
+    (folder / "conversations.tsv").write_text("\n".join(names) + "\n", "utf-8")
+    return Packed(len(groups), int(lengths_used.sum()), int(supervised.sum()))

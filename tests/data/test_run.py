@@ -1,0 +1,111 @@
+"""The data stage as a whole: the same bytes for any number of workers, in bounded memory."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from running import Finished
+
+from bayling.config import compose
+from bayling.data import heldout
+from bayling.data.packing import IGNORED
+from bayling.data.run import _digest, _PartitionTask, read_conversations
+from bayling.model_folder import load_chat
+
+
+def test_one_process_without_ray_makes_the_same_bytes(smoke: Finished, tmp_path: Path) -> None:
+    config = smoke.config
+    folder = smoke.folder("data")
+    tests = heldout.build(config.data, config.seed)
+    (tmp_path / "tokenizer").symlink_to(folder / "tokenizer")
+    task = _PartitionTask(config.data, config.model, config.seed, str(tmp_path))
+    for partition in (1, 0):  # in another order, too
+        task.build(partition, frozenset(tests.texts))
+        task.pack(partition)
+    assert _digest(tmp_path / "conversations") == _digest(folder / "conversations")
+    assert _digest(tmp_path / "packed") == _digest(folder / "packed")
+
+
+def test_no_conversation_is_lost_silently(smoke: Finished) -> None:
+    manifest = smoke.outputs["data"]
+    packed = sum(
+        len((shard / "conversations.tsv").read_text("utf-8").splitlines())
+        for shard in (smoke.folder("data") / "packed").iterdir()
+    )
+    too_long = manifest.dropped.get("longer than data.sequence_length", 0)
+    assert packed + too_long == manifest.counts["conversations"]
+    asked = smoke.config.data.conversations
+    assert manifest.counts["conversations"] + sum(manifest.dropped.values()) - too_long >= asked
+
+
+def test_packed_labels_spell_the_assistants_answers(smoke: Finished) -> None:
+    folder = smoke.folder("data")
+    chat = load_chat(folder / "tokenizer", "bayling")
+    shard = folder / "packed" / "shard-00000"
+    names = dict[int, list[str]]()
+    for line in (shard / "conversations.tsv").read_text("utf-8").splitlines():
+        row, name = line.split("\t")
+        names.setdefault(int(row), []).append(name)
+    by_id = {
+        row.id: row for row in read_conversations(folder / "conversations" / "part-00000.parquet")
+    }
+    labels = np.load(shard / "labels.npy")
+    for row in range(3):
+        learnt = [int(token) for token in labels[row] if token != IGNORED]
+        answers = "".join(
+            message.content + "</s>"
+            for name in names[row]
+            for message in by_id[name].messages
+            if message.role == "assistant"
+        )
+        assert chat.tokenizer.decode(learnt) == answers
+
+
+def test_the_driver_does_not_hold_the_corpus(tmp_path: Path) -> None:
+    """Ten times the conversations must not make the driver's peak memory grow."""
+    peaks = {}
+    for conversations in (1_000, 10_000):
+        code = f"""
+import resource, sys
+from bayling.cli import main
+overrides = {_overrides(tmp_path, conversations)!r}
+assert main(["data", *overrides]) == 0
+print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        peaks[conversations] = int(done.stdout.rsplit("peak", 1)[1])
+        config = compose(_overrides(tmp_path, conversations))
+        [manifest] = config.folder.glob("data-*/manifest.json")
+        counts = json.loads(manifest.read_text("utf-8"))["counts"]
+        assert counts["conversations"] > 0.9 * conversations
+    # The larger corpus is more than 20 MB as Python objects; what grows is noise.
+    assert peaks[10_000] - peaks[1_000] < 15, peaks
+
+
+def _overrides(folder: Path, conversations: int) -> list[str]:
+    return [
+        "recipe=smoke",
+        f"name=memory-{conversations}",
+        f"output_dir={folder}",
+        f"data.conversations={conversations}",
+        "data.partition_size=1000",
+        "data.tokenizer_sample=1000",
+    ]
+
+
+@pytest.mark.parametrize("template", ["bayling3", "chatml"])
+def test_other_templates_train_a_tokenizer_that_fits(
+    ray_cluster: None, tmp_path: Path, template: str
+) -> None:
+    from bayling.cli import main
+
+    overrides = ["recipe=smoke", f"output_dir={tmp_path}", f"model.template={template}"]
+    assert main(["data", *overrides]) == 0
+    [tokenizer] = tmp_path.glob("smoke/data-*/tokenizer")
+    assert load_chat(tokenizer, template).stop_ids
