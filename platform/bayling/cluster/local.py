@@ -1,0 +1,86 @@
+"""A Ray cluster to run stages on: an existing one, or a local one for as long as it is needed."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bayling.errors import UserError
+from bayling.scale import ScaleConfig
+
+PACKAGE = Path(__file__).resolve().parents[1]
+
+
+@contextmanager
+def connected(scale: ScaleConfig) -> Iterator[bool]:
+    """Connect to Ray; a local cluster that was started here ends with the block.
+
+    With `scale.ray_address`, or inside a Ray job, the existing cluster is used, and this
+    package travels to its workers. Otherwise a cluster of this machine's cores starts, reachable
+    from this machine only and without a dashboard.
+
+    Yields whether what runs on the cluster must be taken down before the block ends: not where
+    the cluster ends with it, nor where an existing one is meant to keep it.
+
+    Raises:
+        UserError: no Ray cluster answers at the address.
+    """
+    import ray
+
+    if ray.is_initialized():  # the caller's own, who may want to run more on it
+        yield True
+        return
+    address = scale.ray_address or os.environ.get("RAY_ADDRESS")
+    _quiet()
+    common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address:
+        try:
+            ray.init(address=address, runtime_env={"py_modules": [str(PACKAGE)]}, **common)
+        except (ConnectionError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(
+                f"no Ray cluster answers at {address!r} ({reason}): set scale.ray_address, or "
+                "use scale=laptop for a local one"
+            ) from None
+    else:
+        path = os.pathsep.join(
+            part for part in (str(PACKAGE.parent), os.environ.get("PYTHONPATH")) if part
+        )
+        ray.init(
+            # More logical than real cores are fine: training and serving take turns.
+            num_cpus=max(
+                os.cpu_count() or 1,
+                scale.workers * scale.cpus_per_worker,
+                scale.engines * scale.cpus_per_worker,
+            ),
+            include_dashboard=False,
+            object_store_memory=scale.object_store_mb * 2**20,
+            runtime_env={"env_vars": {"PYTHONPATH": path}},
+            **common,
+        )
+    try:
+        yield False
+    finally:
+        ray.shutdown()
+
+
+def _quiet() -> None:
+    """Leave the terminal to this platform's own progress."""
+    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+    os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "0")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        from ray.data import DataContext
+    except ImportError:
+        pass
+    else:
+        context = DataContext.get_current()
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+    # After the import, which sets levels of its own.
+    for name in ("ray", "ray.data", "ray.train", "ray.serve"):
+        logging.getLogger(name).setLevel(logging.ERROR)

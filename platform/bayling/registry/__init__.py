@@ -1,0 +1,1 @@
+"""MLflow: runs, logged models, versions, aliases and the lineage between them."""

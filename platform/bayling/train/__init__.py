@@ -1,0 +1,1 @@
+"""The train stage: Ray Train workers fine-tune a LLaMA with DeepSpeed."""

@@ -1,0 +1,101 @@
+"""Runs that end, curves without a seam, and versions that are found again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from bayling.errors import UserError
+from bayling.registry import models, runs
+from bayling.stage import TrackedRun
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="module")
+def uri(store: Path) -> str:
+    return f"sqlite:///{store}/mlflow.db"
+
+
+@pytest.fixture(scope="module")
+def experiment(uri: str, store: Path) -> str:
+    return runs.experiment_id(uri, "test", store / "artifacts")
+
+
+def open_run(uri: str, experiment: str, key: str) -> TrackedRun:
+    return runs.open_run(uri, experiment, name="a run", key=key, stage="train")
+
+
+def test_an_interrupted_run_is_the_one_that_goes_on(uri: str, experiment: str) -> None:
+    first = open_run(uri, experiment, "one")
+    runs.close_run(first, "KILLED")
+    second = open_run(uri, experiment, "one")
+    assert second.run_id == first.run_id
+    assert MlflowClient(uri).get_run(first.run_id).info.status == "RUNNING"
+    runs.close_run(second, "FINISHED")
+    assert open_run(uri, experiment, "one").run_id != first.run_id
+    assert open_run(uri, experiment, "two").run_id != first.run_id
+
+
+def test_no_step_of_a_curve_is_logged_twice(uri: str, experiment: str) -> None:
+    tracked = open_run(uri, experiment, "curve")
+    before = runs.Curve(tracked, "loss")
+    for step in (1, 2, 3):
+        before.log(step, {"loss": 1.0 / step})
+    before.flush()
+    after = runs.Curve(tracked, "loss")  # went on from a checkpoint at step 1
+    for step in (2, 3, 4):
+        after.log(step, {"loss": 1.0 / step})
+    after.flush()
+    history = MlflowClient(uri).get_metric_history(tracked.run_id, "loss")
+    assert [metric.step for metric in history] == [1, 2, 3, 4]
+
+
+def test_nested_configuration_becomes_flat_parameters() -> None:
+    flat = runs.flatten({"train": {"steps": 2}, "data": {"languages": ["en", "zh"]}, "name": "x"})
+    assert flat == {"train.steps": "2", "data.languages": "en, zh", "name": "x"}
+
+
+def test_a_registered_model_is_found_by_alias_and_by_number(
+    uri: str, experiment: str, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    tracked = open_run(uri, experiment, "model")
+    model_id = models.log_model(tracked, name="tiny", folder=tmp_path, params={})
+    assert models.log_model(tracked, name="tiny", folder=tmp_path, params={}) == model_id
+    version = models.register(uri, "bayling", model_id, tracked.run_id)
+    assert models.register(uri, "bayling", model_id, tracked.run_id).version == version.version
+    models.move_alias(version, models.CHAMPION, uri)
+    found = models.require_alias(uri, "bayling", models.CHAMPION)
+    assert (found.version, found.model_id) == (version.version, model_id)
+    assert (models.fetch(uri, "bayling", version.version) / "config.json").exists()
+    with pytest.raises(UserError, match="has no alias 'candidate'; it has champion"):
+        models.require_alias(uri, "bayling", models.CANDIDATE)
+    with pytest.raises(UserError, match="no version 99"):
+        models.fetch(uri, "bayling", "99")
+
+
+def test_a_version_whose_files_are_gone_is_told(
+    uri: str, experiment: str, store: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    tracked = open_run(uri, experiment, "gone")
+    model_id = models.log_model(tracked, name="tiny", folder=tmp_path, params={})
+    version = models.register(uri, "bayling", model_id, tracked.run_id)
+    place = models.fetch(uri, "bayling", version.version)
+    place.rename(store / "elsewhere")
+    with pytest.raises(UserError, match="moved or deleted"):
+        models.fetch(uri, "bayling", version.version)
+
+
+@pytest.mark.parametrize("address", ["ftp://mlflow", "mlruns", "http://127.0.0.1:1"])
+def test_a_store_that_cannot_be_used_is_refused_at_once(address: str) -> None:
+    with pytest.raises(UserError, match="tracking"):
+        runs.check_reachable(address)
