@@ -1,0 +1,186 @@
+"""Keys and values of sequences of different lengths, one sequence per row.
+
+transformers' own cache keeps all rows equally long and is copied for every token. Here each
+row starts at column 0 and has its own length, a new token is written in place, a new
+sequence goes below the last row, and a finished one leaves by having the last row moved into
+its place. Columns beyond a row's length hold leftovers: the attention mask must hide them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface
+from transformers.cache_utils import Cache, CacheLayerMixin
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+ATTENTION = "bayling_rows"
+"""The attention implementation that a model needs to work well with `RowCache`."""
+
+_COLUMNS = 64
+"""Room is made for this many columns at a time."""
+
+
+def _attend(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Scaled dot-product attention; returns [rows, queries, heads, size]."""
+    rows, heads, queries, size = query.shape
+    if query.device.type != "cpu" or queries > 1 or attention_mask is None:
+        output, _ = sdpa_attention_forward(
+            module, query, key, value, attention_mask, scaling=scaling, **kwargs
+        )
+        return output, None
+    # For one query per row torch's CPU kernel takes 2 to 5 times as long as two matrix
+    # products over the whole cache, which lies in one piece (bfloat16, 8 to 64 rows).
+    kv_heads, columns = key.shape[1], key.shape[2]
+    grouped = query.reshape(rows * kv_heads, heads // kv_heads, size)
+    scores = torch.bmm(grouped, key.reshape(-1, columns, size).transpose(1, 2))
+    scores = scores.view(rows, kv_heads, -1, columns) * (scaling or size**-0.5) + attention_mask
+    weights = torch.softmax(scores, -1, dtype=torch.float32).to(query.dtype)
+    output = torch.bmm(weights.view(rows * kv_heads, -1, columns), value.reshape(-1, columns, size))
+    return output.view(rows, 1, heads, size), None
+
+
+AttentionInterface.register(ATTENTION, _attend)
+
+
+@dataclass
+class _Target:
+    """Where the forward pass that comes next writes."""
+
+    first_row: int = 0
+    end_row: int = 0
+    width: int = 0
+    columns: int = 0
+    """How many columns there is room for, in every row."""
+    positions: Tensor | None = None
+    """The column of each row's one new token; None when whole prompts are written."""
+
+
+class _RowLayer(CacheLayerMixin):  # type: ignore[misc]
+    """One attention layer's share; all layers look at the same target."""
+
+    keys: Tensor | None
+    values: Tensor | None
+
+    def __init__(self, target: _Target) -> None:
+        super().__init__()
+        self._target = target
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        self.keys = key_states.new_empty(0, key_states.shape[1], 0, key_states.shape[3])
+        self.values = value_states.new_empty(0, value_states.shape[1], 0, value_states.shape[3])
+        self.is_initialized = True
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Store the new states; returns all that the queries of this pass may look at."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        target = self._target
+        assert self.keys is not None and self.values is not None
+        self.keys = _with_room(self.keys, target.end_row, target.columns)
+        self.values = _with_room(self.values, target.end_row, target.columns)
+        if target.positions is None:
+            rows = slice(target.first_row, target.end_row)
+            self.keys[rows, :, : target.width] = key_states
+            self.values[rows, :, : target.width] = value_states
+            return key_states, value_states
+        index = torch.arange(target.end_row, device=key_states.device)
+        self.keys[index, :, target.positions] = key_states[:, :, 0]
+        self.values[index, :, target.positions] = value_states[:, :, 0]
+        return self.keys[: target.end_row], self.values[: target.end_row]
+
+    def move(self, source: list[int], destination: list[int], width: int) -> None:
+        if self.keys is not None and self.values is not None:
+            self.keys[destination, :, :width] = self.keys[source, :, :width]
+            self.values[destination, :, :width] = self.values[source, :, :width]
+
+    # transformers asks for the next three to build a mask, which it does for prompts only:
+    # they start at column 0 and see nothing but themselves.
+    def get_seq_length(self) -> int:
+        return 0
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return query_length, 0
+
+    def get_max_length(self) -> int:
+        return -1
+
+    def reset(self) -> None:
+        self.keys = self.values = None
+        self.is_initialized = False
+
+
+def _with_room(store: Tensor, rows: int, columns: int) -> Tensor:
+    """`store`, or a copy of it with at least so many rows and exactly so many columns."""
+    has_rows, heads, has_columns, size = store.shape
+    if rows <= has_rows and columns == has_columns:
+        return store
+    new_rows = has_rows if rows <= has_rows else max(rows, 2 * has_rows)
+    # Zeros, because a masked leftover still takes part as 0 × value, and 0 × NaN is NaN.
+    resized = store.new_zeros(new_rows, heads, columns, size)
+    kept = min(has_columns, columns)
+    resized[:has_rows, :, :kept] = store[:, :, :kept]
+    return resized
+
+
+class RowCache(Cache):  # type: ignore[misc]
+    """The cache of all layers. Say what comes next, then run the model's forward pass."""
+
+    def __init__(self, layers: int) -> None:
+        self._target = _Target()
+        self._rows = [_RowLayer(self._target) for _ in range(layers)]
+        super().__init__(layers=list(self._rows))
+
+    def expect_prompts(self, first_row: int, end_row: int, width: int) -> None:
+        """The next pass brings prompts of `width` columns for the rows from `first_row` on."""
+        target = self._target
+        target.first_row, target.end_row, target.width = first_row, end_row, width
+        target.columns = max(target.columns, _rounded(width))
+        target.positions = None
+
+    def expect_tokens(self, positions: Tensor, width: int) -> int:
+        """The next pass brings one token for each of the first rows.
+
+        Args:
+            positions: the column that each row's token goes to.
+            width: the columns that any row uses, the new ones included.
+
+        Returns:
+            How many columns the queries will see, and the attention mask must have.
+        """
+        target = self._target
+        target.first_row, target.end_row, target.width = 0, len(positions), width
+        # Every token costs as much as there are columns: when a long row has left, give
+        # its columns up, but not for every small change.
+        if not _rounded(width) <= target.columns <= 2 * _rounded(width):
+            target.columns = _rounded(width)
+        target.positions = positions
+        return target.columns
+
+    def move(self, source: list[int], destination: list[int], width: int) -> None:
+        """Copy the first `width` columns of some rows over others."""
+        for layer in self._rows:
+            layer.move(source, destination, width)
+
+    def clear(self) -> None:
+        """Give the memory back."""
+        self._target.columns = 0
+        for layer in self._rows:
+            layer.reset()
+
+
+def _rounded(width: int) -> int:
+    return -(-width // _COLUMNS) * _COLUMNS

@@ -1,0 +1,176 @@
+"""What every engine offers: token ids in, token ids out.
+
+An engine knows nothing of text, templates or HTTP. What it cannot honour it refuses by name
+before it starts; a request that it accepted never ends without a reason.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from bayling.errors import StageFailed, UserError
+
+
+class RequestRefused(UserError):
+    """The engine does not take this request. The message names the value and the limit."""
+
+
+class PromptTooLong(RequestRefused):
+    """Prompt and answer together do not fit into the context."""
+
+    def __init__(self, prompt_tokens: int, new_tokens: int, context_length: int) -> None:
+        # All arguments go to the base class: that is what survives pickling between replicas.
+        super().__init__(prompt_tokens, new_tokens, context_length)
+        self.prompt_tokens = prompt_tokens
+        self.new_tokens = new_tokens
+        self.context_length = context_length
+
+    def __str__(self) -> str:
+        return (
+            f"the model's context is {self.context_length} tokens, and this request needs "
+            f"{self.prompt_tokens + self.new_tokens}: {self.prompt_tokens} in the prompt and "
+            f"{self.new_tokens} for the answer"
+        )
+
+
+class EngineFailed(StageFailed):
+    """The engine broke while it worked on a request, or is closed."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen, and when to stop."""
+
+    max_new_tokens: int
+    temperature: float = 0.0
+    """0 always takes the likeliest token."""
+    top_p: float = 1.0
+    """Draw from the fewest tokens that have this probability together."""
+    seed: int | None = None
+    """The same seed gives the same draws, whatever else the engine is doing."""
+    stop_ids: tuple[int, ...] = ()
+    """Tokens that end the answer; they are not part of it."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Tokens that became ready together, in order."""
+
+    ids: list[int]
+    finish_reason: str | None = None
+    """None while more follows; then stop, length or cancelled."""
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A whole answer."""
+
+    ids: list[int]
+    finish_reason: str
+
+
+class Engine(Protocol):
+    """A model that generates for many requests at a time. Safe to call from any thread."""
+
+    @property
+    def context_length(self) -> int:
+        """Prompt and answer together, in tokens."""
+        ...
+
+    def generate(
+        self,
+        request_id: str,
+        token_ids: Sequence[int],
+        sampling: Sampling,
+        *,
+        every_s: float = 0.0,
+    ) -> AsyncIterator[Chunk]:
+        """The answer as it is made; only the last chunk has a finish reason.
+
+        Leaving the iterator early cancels the request.
+
+        Args:
+            every_s: the least time between two chunks. Tokens made meanwhile travel together,
+                because a chunk costs more to move than a token to make. `math.inf` gives one
+                chunk, at the end.
+
+        Raises:
+            RequestRefused: the request cannot be honoured; nothing was generated.
+            EngineFailed: the engine broke.
+        """
+        ...
+
+    def generate_all(
+        self,
+        prompts: Sequence[Sequence[int]],
+        sampling: Sampling | Sequence[Sampling],
+        on_done: Callable[[int], None] | None = None,
+    ) -> list[Generated]:
+        """The answers to many prompts, in the order of the prompts. Blocks.
+
+        Args:
+            sampling: one for all prompts, or one for each.
+            on_done: called in this thread with the number of answers finished so far.
+
+        Raises:
+            RequestRefused: one of them cannot be honoured; nothing was generated.
+            EngineFailed: the engine broke.
+        """
+        ...
+
+    def score(self, token_ids: Sequence[int]) -> list[float]:
+        """The natural-log probability of each token after those before it; of all but the first.
+
+        Raises:
+            RequestRefused: fewer than two tokens, more than the context, or unknown ones.
+        """
+        ...
+
+    def cancel(self, request_id: str) -> None:
+        """End a request with the finish reason `cancelled`. Unknown ids are left alone."""
+        ...
+
+    def ongoing(self) -> int:
+        """How many requests are generating or waiting."""
+        ...
+
+    def health(self) -> None:
+        """Returns when the engine can take requests.
+
+        Raises:
+            EngineFailed: it cannot, and will not recover by itself; the message says why.
+        """
+        ...
+
+    def close(self) -> None:
+        """End the engine; requests in flight fail."""
+        ...
+
+
+def check_ids(token_ids: Sequence[int], vocab_size: int) -> None:
+    """Raise RequestRefused for no tokens at all, or for ids that the model does not have."""
+    if not token_ids:
+        raise RequestRefused("the prompt is empty: give at least one token")
+    for token in (min(token_ids), max(token_ids)):
+        if not 0 <= token < vocab_size:
+            raise RequestRefused(
+                f"token id {token} is outside the model's vocabulary of {vocab_size}"
+            )
+
+
+def check_request(
+    token_ids: Sequence[int], sampling: Sampling, context_length: int, vocab_size: int
+) -> None:
+    """Raise RequestRefused for a request that no engine could honour."""
+    check_ids(token_ids, vocab_size)
+    if sampling.max_new_tokens < 1:
+        raise RequestRefused(f"max_new_tokens must be at least 1, not {sampling.max_new_tokens}")
+    if len(token_ids) + sampling.max_new_tokens > context_length:
+        raise PromptTooLong(len(token_ids), sampling.max_new_tokens, context_length)
+    if not (math.isfinite(sampling.temperature) and sampling.temperature >= 0):
+        raise RequestRefused(f"temperature must be 0 or more, not {sampling.temperature}")
+    if not 0 < sampling.top_p <= 1:
+        raise RequestRefused(f"top_p must be above 0 and at most 1, not {sampling.top_p}")

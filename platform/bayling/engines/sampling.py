@@ -1,0 +1,55 @@
+"""The next token of each row of a batch, every row by its own rules."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+
+import torch
+from torch import Tensor
+
+# Below this a softmax at temperature T is the arg max, and dividing by T would overflow.
+_GREEDY_BELOW = 1e-4
+
+
+def is_greedy(temperature: float) -> bool:
+    return temperature < _GREEDY_BELOW
+
+
+def next_tokens(
+    logits: Tensor, drawn: Sequence[int], temperature: Tensor, top_p: Tensor, rngs: Sequence[Random]
+) -> Tensor:
+    """The chosen token of each row; int64 of shape [rows].
+
+    A drawn row takes one number from its own generator and depends on nothing else than its
+    logits, so that it draws the same tokens in whatever company.
+
+    Args:
+        logits: [rows, vocabulary]; any float type.
+        drawn: the rows that sample, ascending; the others take the likeliest token.
+        temperature: of the drawn rows.
+        top_p: of the drawn rows.
+        rngs: of the drawn rows.
+    """
+    tokens = logits.argmax(-1)
+    if not drawn:
+        return tokens
+    rows = torch.tensor(drawn, device=logits.device)
+    probabilities = torch.softmax(logits[rows].float() / temperature[:, None], -1)
+    nucleus = (top_p < 1).nonzero()[:, 0]
+    if len(nucleus):
+        probabilities[nucleus] = _nucleus(probabilities[nucleus], top_p[nucleus])
+    # Double, because a float sum over a large vocabulary loses its unlikely tokens.
+    cumulative = probabilities.double().cumsum(-1)
+    draws = torch.tensor([rng.random() for rng in rngs], dtype=torch.double, device=logits.device)
+    picked = torch.searchsorted(cumulative, draws[:, None] * cumulative[:, -1:], right=True)
+    tokens[rows] = picked[:, 0].clamp(max=logits.shape[-1] - 1)
+    return tokens
+
+
+def _nucleus(probabilities: Tensor, top_p: Tensor) -> Tensor:
+    """The probabilities with 0 for every token outside the nucleus; not normalised."""
+    ordered, index = probabilities.sort(-1, descending=True)
+    # A token stays if those before it do not fill top_p yet: so the likeliest always does.
+    outside = ordered.cumsum(-1) - ordered >= top_p[:, None]
+    return torch.zeros_like(probabilities).scatter(-1, index, ordered.masked_fill(outside, 0))

@@ -1,0 +1,1 @@
+"""The evaluate stage: held-out directions and conversations, through the engine that serves."""
