@@ -1,0 +1,108 @@
+"""A client for `/v1/translations`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from bayling.errors import UserError
+
+
+@dataclass(frozen=True)
+class Translated:
+    """A translation, and which version of the model made it."""
+
+    text: str
+    finish_reason: str
+    model_version: str
+
+
+def translate(
+    url: str,
+    text: str,
+    target: str | None,
+    source: str | None = None,
+    instructions: str | None = None,
+    history: Sequence[Mapping[str, str]] | None = None,
+    *,
+    timeout_s: float = 120.0,
+) -> Translated:
+    """Ask a served model for a translation, or, after a history, for its next refinement.
+
+    Args:
+        url: the server's base URL, such as http://127.0.0.1:8000.
+        target: a language code; may be None after a history.
+        history: the turns before, each with `role` and `content`.
+
+    Raises:
+        UserError: the server does not answer, or answers with an error.
+    """
+    body: dict[str, Any] = {"text": text, "target": target, "source": source}
+    if instructions is not None:
+        body["instructions"] = instructions
+    if history:
+        body["history"] = [dict(turn) for turn in history]
+    response = _post(url, "/v1/translations", body, timeout_s)
+    try:
+        [answer] = response.json()["translations"]
+        return Translated(
+            str(answer["text"]),
+            str(answer["finish_reason"]),
+            response.headers.get("x-bayling-model-version", ""),
+        )
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{url} does not answer like a BayLing server") from None
+
+
+def _told(response: httpx.Response) -> str:
+    try:
+        return str(response.json()["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return response.reason_phrase or "no reason given"
+
+
+def chat(
+    url: str,
+    model: str,
+    messages: Sequence[Mapping[str, str]],
+    *,
+    max_tokens: int | None = None,
+    timeout_s: float = 120.0,
+) -> Translated:
+    """Ask a served model to go on in a conversation.
+
+    Raises:
+        UserError: the server does not answer, or answers with an error.
+    """
+    body: dict[str, Any] = {"model": model, "messages": [dict(message) for message in messages]}
+    if max_tokens is not None:
+        body["max_tokens"] = max_tokens
+    response = _post(url, "/v1/chat/completions", body, timeout_s)
+    try:
+        [choice] = response.json()["choices"]
+        return Translated(
+            str(choice["message"]["content"]),
+            str(choice["finish_reason"]),
+            response.headers.get("x-bayling-model-version", ""),
+        )
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{url} does not answer like a BayLing server") from None
+
+
+def _post(url: str, path: str, body: dict[str, Any], timeout_s: float) -> httpx.Response:
+    try:
+        # trust_env=False: a proxy meant for the outside would be asked for this machine.
+        with httpx.Client(timeout=timeout_s, trust_env=False) as client:
+            response = client.post(f"{url.rstrip('/')}{path}", json=body)
+    except httpx.TimeoutException:
+        raise UserError(f"{url} did not answer within {timeout_s:g} s") from None
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise UserError(
+            f"nothing answers at {url} ({error}): start a server with `bayling serve`"
+        ) from None
+    if not response.is_success:
+        raise UserError(f"{url} answered {response.status_code}: {_told(response)}")
+    return response

@@ -1,0 +1,99 @@
+"""The `serve` group of the configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from bayling.errors import UserError
+
+LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
+
+
+class EngineName(Enum):
+    auto = "auto"
+    transformers = "transformers"
+
+
+class Dtype(Enum):
+    """What the weights are computed in; `auto` is what they are stored in."""
+
+    auto = "auto"
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+@dataclass
+class ServeConfig:
+    """Where the model listens, and how much it takes on."""
+
+    name: str = "default"
+    host: str = "127.0.0.1"
+    port: int = 8000
+    alias: str = "champion"
+    """The alias of the registered model whose version is served."""
+    engine: EngineName = EngineName.auto
+    dtype: Dtype = Dtype.auto
+    engine_cpus: int = 1
+    """CPUs of one engine replica, which are also its threads."""
+    max_batch: int = 32
+    """Requests that one replica generates for side by side."""
+    max_new_tokens: int = 256
+    """The longest answer to a request that names no limit; less where the context ends."""
+    stream_interval_s: float = 0.03
+    """The least time between two events of a stream. Tokens made meanwhile travel together."""
+    min_replicas: int = 1
+    max_replicas: int = 2
+    target_ongoing_requests: float = 24.0
+    """Requests per replica, above which replicas are added and below which they are removed."""
+    upscale_delay_s: float = 10.0
+    downscale_delay_s: float = 120.0
+    max_ongoing_requests: int = 64
+    """Requests that one replica holds: those beyond `max_batch` wait inside it."""
+    max_queued_requests: int = 128
+    """Requests that wait for a replica. Those beyond are answered 429."""
+    request_timeout_s: float = 120.0
+    startup_timeout_s: float = 300.0
+
+    def validate(self) -> None:
+        """Raise UserError for values that cannot work."""
+        if self.host not in LOCAL_HOSTS:
+            raise UserError(
+                f"serve.host={self.host} would let everybody in who reaches this machine, and "
+                f"the API asks for no key: use one of {', '.join(LOCAL_HOSTS)}"
+            )
+        if not 1 <= self.port <= 65535:
+            raise UserError(f"serve.port must be between 1 and 65535, not {self.port}")
+        for key in (
+            "engine_cpus",
+            "max_batch",
+            "max_new_tokens",
+            "min_replicas",
+            "max_ongoing_requests",
+            "max_queued_requests",
+        ):
+            if getattr(self, key) < 1:
+                raise UserError(f"serve.{key} must be at least 1, not {getattr(self, key)}")
+        for key in ("target_ongoing_requests", "request_timeout_s", "startup_timeout_s"):
+            if getattr(self, key) <= 0:
+                raise UserError(f"serve.{key} must be above 0, not {getattr(self, key)}")
+        for key in ("stream_interval_s", "upscale_delay_s", "downscale_delay_s"):
+            if getattr(self, key) < 0:
+                raise UserError(f"serve.{key} must be 0 or more, not {getattr(self, key)}")
+        if self.max_replicas < self.min_replicas:
+            raise UserError(
+                f"serve.max_replicas={self.max_replicas} is below "
+                f"serve.min_replicas={self.min_replicas}"
+            )
+        if self.max_ongoing_requests < self.max_batch:
+            raise UserError(
+                f"serve.max_ongoing_requests={self.max_ongoing_requests} would leave a batch of "
+                f"serve.max_batch={self.max_batch} part empty: allow at least as many"
+            )
+        if self.target_ongoing_requests > self.max_ongoing_requests:
+            raise UserError(
+                f"serve.target_ongoing_requests={self.target_ongoing_requests:g} is never "
+                f"reached with serve.max_ongoing_requests={self.max_ongoing_requests}: no "
+                "replica would be added"
+            )

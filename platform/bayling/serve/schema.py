@@ -1,0 +1,208 @@
+"""The bodies of requests and answers. What a request says is honoured or refused, never ignored."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from bayling.serve.errors import ApiError
+from bayling.templates import Message
+
+_NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "n": (1,),
+    "logprobs": (False,),
+    "top_logprobs": (0,),
+    "logit_bias": ({},),
+    "presence_penalty": (0,),
+    "frequency_penalty": (0,),
+    "tools": ([],),
+    "tool_choice": ("none", "auto"),
+    "parallel_tool_calls": (True, False),
+    "functions": ([],),
+    "function_call": ("none", "auto"),
+    "response_format": ({"type": "text"},),
+    "modalities": (["text"],),
+    "audio": (),
+    "prediction": (),
+    "reasoning_effort": ("none",),
+    "verbosity": (),
+    "web_search_options": (),
+    "service_tier": ("auto", "default"),
+    "store": (False,),
+    "metadata": ({},),
+}
+"""OpenAI's fields that change an answer in ways this server does not offer → the values that
+ask for nothing. `null` always does."""
+
+
+def _writable(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("the text contains half of a surrogate pair, which no UTF-8 has") from None
+    return text
+
+
+Text = Annotated[str, AfterValidator(_writable)]
+Stop = Annotated[Text, Field(min_length=1, max_length=200)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+
+class TextPart(_Strict):
+    type: Literal["text"]
+    text: Text
+
+
+class ChatMessage(_Strict):
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Text | list[TextPart]
+
+    def message(self) -> Message:
+        content = self.content
+        if not isinstance(content, str):
+            content = "".join(part.text for part in content)
+        return Message("system" if self.role == "developer" else self.role, content)
+
+
+class StreamOptions(_Strict):
+    include_usage: bool = False
+
+
+class SamplingFields(BaseModel):
+    """How to choose tokens; the same in every request that generates."""
+
+    # Fields beyond these are told apart by `refuse_unknown`, with a better reason than pydantic's.
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    model: str | None = None
+    temperature: float | None = Field(None, ge=0, le=2)
+    """Without one 0: a translation system should give the same answer twice."""
+    top_p: float | None = Field(None, gt=0, le=1)
+    max_tokens: int | None = Field(None, ge=1)
+    max_completion_tokens: int | None = Field(None, ge=1)
+    seed: int | None = None
+    user: str | None = None
+    """Who asks. It changes no answer."""
+
+    def refuse_unknown(self) -> None:
+        """Raise ApiError for a field that this server does not know or cannot honour."""
+        for name, value in (self.model_extra or {}).items():
+            if name not in _NEUTRAL:
+                near = difflib.get_close_matches(name, type(self).model_fields, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise ApiError(
+                    400, f"unknown field {name!r}{hint}", param=name, code="unknown_parameter"
+                )
+            neutral = _NEUTRAL[name]
+            # By type as well: for Python, True is 1.
+            if value is not None and not any(
+                value == one and isinstance(value, bool) == isinstance(one, bool) for one in neutral
+            ):
+                raise ApiError(
+                    400,
+                    f"this server does not support {name!r}: leave it out",
+                    param=name,
+                    code="unsupported_parameter",
+                )
+
+    def token_limit(self) -> int | None:
+        """The tokens that the answer may have; None where the request does not say."""
+        limits = {self.max_tokens, self.max_completion_tokens} - {None}
+        if len(limits) > 1:
+            raise ApiError(
+                400,
+                f"max_tokens={self.max_tokens} and max_completion_tokens="
+                f"{self.max_completion_tokens} contradict each other: give one",
+                param="max_tokens",
+            )
+        return limits.pop() if limits else None
+
+
+class ChatRequest(SamplingFields):
+    model: str
+    messages: list[ChatMessage] = Field(min_length=1)
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    stop: Stop | list[Stop] | None = None
+
+    def stops(self) -> list[str]:
+        return [self.stop] if isinstance(self.stop, str) else self.stop or []
+
+
+class TranslationRequest(SamplingFields):
+    text: Text | list[Text]
+    """What to translate. After a history: the user's next turn, as it is."""
+    target: str | None = None
+    """A language code; only after a history it may be missing."""
+    source: str | None = None
+    """The language of the text. It comes back in the answer; BayLing's prompt does not name it."""
+    instructions: Text | None = None
+    """Further wishes, for example `Make sure to include these words: Frühling`."""
+    history: list[ChatMessage] = Field(default_factory=list)
+    """The turns before, for refining a translation step by step."""
+    prompt_language: Literal["en", "zh"] = "en"
+    """The language of the instruction that the model is given."""
+
+
+class Usage(BaseModel):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class AnswerMessage(BaseModel):
+    role: Literal["assistant"] = "assistant"
+    content: str
+
+
+class Choice(BaseModel):
+    index: int = 0
+    message: AnswerMessage
+    logprobs: None = None
+    finish_reason: str
+
+
+class ChatCompletion(BaseModel):
+    id: str
+    object: Literal["chat.completion"] = "chat.completion"
+    created: int
+    model: str
+    choices: list[Choice]
+    usage: Usage
+
+
+class Translation(BaseModel):
+    text: str
+    source: str | None
+    target: str | None
+    finish_reason: str
+
+
+class TranslationResponse(BaseModel):
+    model: str
+    translations: list[Translation]
+    usage: Usage
+
+
+class ModelCard(BaseModel):
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: Literal["bayling"] = "bayling"
+    version: str
+    context_length: int
+    languages: list[str]
+
+
+class ModelList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[ModelCard]
+
+
+class Status(BaseModel):
+    status: Literal["ok"] = "ok"

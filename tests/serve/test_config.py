@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from bayling.errors import UserError
+from bayling.serve import client, run
+from bayling.serve.config import ServeConfig
+
+CONF = Path(__file__).parents[2] / "conf" / "serve"
+
+
+def test_the_defaults_and_the_shipped_files_are_valid() -> None:
+    ServeConfig().validate()
+    for path in sorted(CONF.glob("*.yaml")):
+        merged = OmegaConf.merge(OmegaConf.structured(ServeConfig), OmegaConf.load(path))
+        config = OmegaConf.to_object(merged)
+        assert isinstance(config, ServeConfig)
+        config.validate()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("host", "0.0.0.0"),
+        ("port", 70_000),
+        ("max_batch", 0),
+        ("min_replicas", 0),
+        ("max_replicas", 0),
+        ("max_queued_requests", 0),
+        ("request_timeout_s", 0),
+        ("stream_interval_s", -1),
+        ("max_ongoing_requests", 8),
+        ("target_ongoing_requests", 1000),
+    ],
+)
+def test_a_value_that_cannot_work_is_refused_by_its_key(key: str, value: object) -> None:
+    config = ServeConfig()
+    setattr(config, key, value)
+    with pytest.raises(UserError, match=rf"serve\.{key}="):
+        try:
+            config.validate()
+        except UserError as error:
+            # "must be …, not 0" and "=0 is …" are both fine, as long as the key is in it.
+            raise UserError(str(error).replace(f"serve.{key} ", f"serve.{key}= ")) from None
+
+
+def test_a_port_that_is_taken_is_named_with_the_key_that_changes_it() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError, match=rf"{port}.*serve\.port"):
+            run.check_port("127.0.0.1", port)
+    run.check_port("127.0.0.1", port)
+
+
+def test_a_server_that_is_not_there_is_one_sentence() -> None:
+    with pytest.raises(UserError, match="bayling serve"):
+        client.translate("http://127.0.0.1:9", "Hello", "de")

@@ -1,0 +1,331 @@
+"""The API over real HTTP, through Ray Serve, from a real model."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from ray import serve
+from tiny_model import CONTEXT
+from tiny_server import small
+
+from bayling.engines.protocol import Sampling
+from bayling.engines.transformers import TransformersEngine
+from bayling.errors import UserError
+from bayling.model_folder import load_chat
+from bayling.prompts import translate_prompt
+from bayling.scale import ScaleConfig
+from bayling.serve import client, run
+from bayling.serve.deployments import ServedModel
+from bayling.templates import Message
+
+HELLO = [{"role": "user", "content": "Hello"}]
+CHAT = {"model": "bayling", "messages": HELLO}
+
+
+@pytest.fixture(scope="module")
+def http(server: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server, timeout=60, trust_env=False) as http:
+        yield http
+
+
+@pytest.fixture(scope="module")
+def gpt(server: str) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{server}/v1", api_key="none", max_retries=0)
+
+
+@pytest.fixture(scope="module")
+def expected(model_folder: Path) -> dict[str, str]:
+    """What the model answers by itself: to a chat, and to a translation into German."""
+    engine = TransformersEngine(model_folder, threads=1)
+    chat = load_chat(model_folder, "bayling")
+    texts = {"chat": "Hello", "translation": translate_prompt("Good morning", "de", "en")}
+    prompts = [chat.prompt_ids([Message("user", text)]) for text in texts.values()]
+    answers = engine.generate_all(prompts, Sampling(40, stop_ids=tuple(chat.stop_ids)))
+    engine.close()
+    decoded = [chat.tokenizer.decode(answer.ids, skip_special_tokens=True) for answer in answers]
+    return dict(zip(texts, decoded, strict=True))
+
+
+def ongoing() -> int:
+    handle = serve.get_deployment_handle("Engine", run.APPLICATION)
+    count: int = handle.ongoing.remote().result(timeout_s=10)
+    return count
+
+
+def comes_to_rest(within_s: float = 8) -> bool:
+    deadline = time.monotonic() + within_s
+    while ongoing():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def test_openais_client_chats_and_streams_the_same_answer(
+    gpt: openai.OpenAI, expected: dict[str, str]
+) -> None:
+    assert [model.id for model in gpt.models.list()] == ["bayling"]
+    assert gpt.models.retrieve("bayling").id == "bayling"
+    whole = gpt.chat.completions.create(model="bayling", messages=HELLO)
+    assert whole.choices[0].message.content == expected["chat"]
+    assert whole.choices[0].finish_reason in ("stop", "length")
+    assert whole.usage is not None
+    assert whole.usage.total_tokens == whole.usage.prompt_tokens + whole.usage.completion_tokens
+
+    events = list(
+        gpt.chat.completions.create(
+            model="bayling", messages=HELLO, stream=True, stream_options={"include_usage": True}
+        )
+    )
+    streamed = "".join(e.choices[0].delta.content or "" for e in events if e.choices)
+    assert streamed == expected["chat"]
+    assert events[0].choices[0].delta.role == "assistant"
+    assert events[-1].usage == whole.usage and not events[-1].choices
+
+
+def test_a_stream_ends_with_done_and_has_no_broken_characters(http: httpx.Client) -> None:
+    body = {**CHAT, "stream": True, "temperature": 1.5, "seed": 3, "max_tokens": 60}
+    with http.stream("POST", "/v1/chat/completions", json=body) as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        lines = [line for line in response.iter_lines() if line]
+    assert lines[-1] == "data: [DONE]"
+    streamed = "".join(
+        json.loads(line[6:])["choices"][0]["delta"].get("content", "") for line in lines[:-1]
+    )
+    body["stream"] = False
+    whole = http.post("/v1/chat/completions", json=body).json()
+    assert streamed == whole["choices"][0]["message"]["content"]
+
+
+def test_a_stop_string_ends_the_answer_before_it(
+    gpt: openai.OpenAI, expected: dict[str, str]
+) -> None:
+    text = expected["chat"]
+    stop = text[5:8]
+    for stream in (False, True):
+        answer: Any = gpt.chat.completions.create(
+            model="bayling", messages=HELLO, stop=["never to be seen", stop], stream=stream
+        )
+        if stream:
+            events = list(answer)
+            cut = "".join(event.choices[0].delta.content or "" for event in events)
+            reason = events[-1].choices[0].finish_reason
+        else:
+            cut, reason = answer.choices[0].message.content, answer.choices[0].finish_reason
+        assert cut == text[: text.find(stop)]
+        assert reason == "stop"
+
+
+def test_a_seed_repeats_an_answer(gpt: openai.OpenAI) -> None:
+    def ask(seed: int) -> str | None:
+        answer = gpt.chat.completions.create(
+            model="bayling", messages=HELLO, temperature=1.2, top_p=0.9, seed=seed
+        )
+        return answer.choices[0].message.content
+
+    assert ask(1) == ask(1) != ask(2)
+
+
+def test_translations_of_one_text_and_of_several(
+    http: httpx.Client, expected: dict[str, str]
+) -> None:
+    one = http.post("/v1/translations", json={"text": "Good morning", "target": "deu"}).json()
+    [translation] = one["translations"]
+    assert translation["text"] == expected["translation"]
+    assert (translation["target"], translation["source"]) == ("de", None)
+    assert one["model"] == "bayling"
+    several = http.post(
+        "/v1/translations",
+        json={"text": ["Good morning", "Good night"], "source": "en", "target": "de"},
+    ).json()
+    assert [t["source"] for t in several["translations"]] == ["en", "en"]
+    assert several["translations"][0]["text"] == expected["translation"]
+    assert several["usage"]["prompt_tokens"] > one["usage"]["prompt_tokens"]
+
+
+def test_instructions_follow_the_prompt_on_a_new_line_and_a_history_goes_on_as_it_is(
+    http: httpx.Client,
+) -> None:
+    limits = {"max_tokens": 12}
+    first = translate_prompt("Good morning", "de", "zh")
+
+    def chat(*turns: str) -> str:
+        roles = ("user", "assistant")
+        messages = [{"role": roles[n % 2], "content": turn} for n, turn in enumerate(turns)]
+        answer = http.post("/v1/chat/completions", json={**CHAT, **limits, "messages": messages})
+        return str(answer.json()["choices"][0]["message"]["content"])
+
+    def translate(**fields: Any) -> str:
+        answer = http.post("/v1/translations", json={**limits, **fields})
+        return str(answer.json()["translations"][0]["text"])
+
+    chinese = {"text": "Good morning", "target": "de", "prompt_language": "zh"}
+    assert translate(**chinese) == chat(first)
+    assert translate(**chinese, instructions="确保包含这些词：Tag") == chat(
+        f"{first}\n确保包含这些词：Tag"
+    )
+    history = [{"role": "user", "content": first}, {"role": "assistant", "content": "Guten Tag"}]
+    assert translate(text="Make it shorter.", history=history) == chat(
+        first, "Guten Tag", "Make it shorter."
+    )
+
+
+def test_every_answer_names_the_model_version_and_one_request_id(http: httpx.Client) -> None:
+    for response in (
+        http.get("/healthz", headers={"x-request-id": "mine-1"}),
+        http.get("/nowhere", headers={"x-request-id": "mine-1"}),
+        http.post("/v1/translations", content=b"{", headers={"x-request-id": "mine-1"}),
+    ):
+        assert response.headers["x-bayling-model-version"] == "7"
+        assert response.headers["x-request-id"] == "mine-1"
+    assert len(http.get("/readyz").headers["x-request-id"]) > 8
+
+
+WITHOUT_MODEL = {"messages": HELLO}
+PAIR = "\\ud83d"  # half of one
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "param", "code"),
+    [
+        ("/v1/chat/completions", "{bad", 400, None, "invalid_json"),
+        ("/v1/chat/completions", "[]", 400, None, None),
+        ("/v1/chat/completions", "", 400, None, None),
+        ("/v1/chat/completions", WITHOUT_MODEL, 400, "model", None),
+        ("/v1/chat/completions", {**CHAT, "model": "gpt-4"}, 404, "model", "model_not_found"),
+        ("/v1/chat/completions", {**CHAT, "messages": []}, 400, "messages", None),
+        ("/v1/chat/completions", {**CHAT, "n": 2}, 400, "n", "unsupported_parameter"),
+        ("/v1/chat/completions", {**CHAT, "logprobs": True}, 400, "logprobs", None),
+        ("/v1/chat/completions", {**CHAT, "tools": [{}]}, 400, "tools", None),
+        ("/v1/chat/completions", {**CHAT, "presence_penalty": 1}, 400, "presence_penalty", None),
+        ("/v1/chat/completions", {**CHAT, "temprature": 1}, 400, "temprature", "unknown_parameter"),
+        ("/v1/chat/completions", {**CHAT, "temperature": -1}, 400, "temperature", None),
+        ("/v1/chat/completions", {**CHAT, "temperature": "hot"}, 400, "temperature", None),
+        ("/v1/chat/completions", {**CHAT, "top_p": 0}, 400, "top_p", None),
+        ("/v1/chat/completions", {**CHAT, "max_tokens": 0}, 400, "max_tokens", None),
+        ("/v1/chat/completions", {**CHAT, "stop": ""}, 400, "stop", None),
+        (
+            "/v1/chat/completions",
+            {**CHAT, "max_tokens": 3, "max_completion_tokens": 4},
+            400,
+            "max_tokens",
+            None,
+        ),
+        ("/v1/chat/completions", {**CHAT, "stream_options": {}}, 400, "stream_options", None),
+        (
+            "/v1/chat/completions",
+            {**CHAT, "messages": [{"role": "tool", "content": "x"}]},
+            400,
+            "messages.0.role",
+            None,
+        ),
+        (
+            "/v1/chat/completions",
+            {**CHAT, "messages": [*HELLO, *HELLO]},
+            400,
+            "messages",
+            None,
+        ),
+        (
+            "/v1/chat/completions",
+            {**CHAT, "messages": [{"role": "user", "content": "a</s>b"}]},
+            400,
+            "messages",
+            None,
+        ),
+        ("/v1/translations", {"text": "x"}, 400, "target", None),
+        ("/v1/translations", {"text": "x", "target": "dex"}, 400, "target", "unknown_language"),
+        ("/v1/translations", {"text": [], "target": "de"}, 400, "text", None),
+        ("/v1/translations", {"text": ["a", 5], "target": "de"}, 400, "text.1", None),
+        ("/v1/translations", {"text": ["a", "b"], "history": HELLO}, 400, "text", None),
+        ("/v1/translations", f'{{"text": "{PAIR}", "target": "de"}}', 400, "text", None),
+    ],
+)
+def test_what_is_wrong_with_a_request_is_told_by_name(
+    http: httpx.Client, path: str, body: Any, status: int, param: str | None, code: str | None
+) -> None:
+    content = body if isinstance(body, str) else json.dumps(body)
+    response = http.post(path, content=content, headers={"content-type": "application/json"})
+    error = response.json()["error"]
+    assert (response.status_code, error["param"]) == (status, param), error
+    assert error["message"] and error["type"] == "invalid_request_error"
+    if code is not None:
+        assert error["code"] == code
+
+
+def test_neutral_values_of_unsupported_fields_are_fine(http: httpx.Client) -> None:
+    neutral = {
+        "n": 1,
+        "logprobs": False,
+        "tools": None,
+        "presence_penalty": 0.0,
+        "response_format": {"type": "text"},
+        "user": "someone",
+    }
+    assert http.post("/v1/chat/completions", json={**CHAT, **neutral}).is_success
+
+
+def test_unknown_paths_and_methods_get_error_objects(http: httpx.Client) -> None:
+    missing, wrong = http.get("/v2/nothing"), http.get("/v1/chat/completions")
+    assert (missing.status_code, missing.json()["error"]["code"]) == (404, "not_found")
+    assert (wrong.status_code, wrong.json()["error"]["code"]) == (405, "method_not_allowed")
+    assert wrong.headers["allow"] == "POST"
+
+
+def test_a_prompt_beyond_the_context_is_told_both_numbers(http: httpx.Client) -> None:
+    body = {"text": "Good morning " * 4000, "target": "de"}
+    response = http.post("/v1/translations", json=body)
+    error = response.json()["error"]
+    assert (response.status_code, error["code"]) == (400, "context_length_exceeded")
+    assert str(CONTEXT) in error["message"] and "in the prompt" in error["message"]
+
+
+def test_a_body_of_megabytes_is_refused(http: httpx.Client) -> None:
+    response = http.post("/v1/translations", content=b"x" * (3 * 2**20))
+    assert response.status_code == 413
+    assert response.json()["error"]["code"] == "request_too_large"
+
+
+def test_the_api_describes_itself(http: httpx.Client) -> None:
+    paths = http.get("/openapi.json").json()["paths"]
+    assert {"/v1/chat/completions", "/v1/translations", "/v1/models"} <= set(paths)
+
+
+def test_more_than_the_server_takes_is_answered_429_and_the_rest_in_full(server: str) -> None:
+    body = {**CHAT, "max_tokens": 150}
+
+    def ask(_: int) -> httpx.Response:
+        return httpx.post(f"{server}/v1/chat/completions", json=body, timeout=60, trust_env=False)
+
+    with ThreadPoolExecutor(16) as pool:
+        responses = list(pool.map(ask, range(16)))
+    refused = [response for response in responses if response.status_code == 429]
+    assert {response.status_code for response in responses} == {200, 429}, responses[-1].text
+    for response in refused:
+        assert response.json()["error"]["code"] == "overloaded"
+        assert int(response.headers["retry-after"]) >= 1
+        assert response.headers["x-bayling-model-version"] == "7"
+    assert httpx.get(f"{server}/readyz", trust_env=False).status_code == 200
+
+
+def test_the_client_gives_the_translation_or_the_servers_reason(
+    server: str, expected: dict[str, str]
+) -> None:
+    answer = client.translate(server, "Good morning", "de")
+    assert (answer.text, answer.model_version) == (expected["translation"], "7")
+    with pytest.raises(UserError, match="klingon"):
+        client.translate(server, "Good morning", "klingon")
+
+
+def test_a_port_in_use_is_told_before_anything_starts(server: str, model_folder: Path) -> None:
+    taken = small(port=int(server.rsplit(":", 1)[1]))
+    with pytest.raises(UserError, match=r"serve\.port"):
+        run.deploy(taken, ServedModel("", "bayling", "8", str(model_folder)), ScaleConfig())
