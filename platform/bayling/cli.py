@@ -1,0 +1,255 @@
+"""The `bayling` command: wires the parts, and is the only one that knows them all.
+
+Heavy imports live in the functions that need them, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from bayling import __version__
+from bayling.errors import GateRefused, StageFailed, UserError
+
+if TYPE_CHECKING:
+    from bayling.config import Config
+    from bayling.pipeline import Pipeline
+
+STAGE_HELP = {
+    "data": "build conversations, held-out sets and packed tokens",
+    "train": "fine-tune on the packed tokens; goes on where it was interrupted",
+    "evaluate": "score the trained and the untrained model on the held-out part",
+    "promote": "register the candidate and let the gate decide",
+    "serve": "serve a registered model until Ctrl-C",
+}
+_OVERRIDES = "Hydra overrides: recipe=quickstart, scale=gpu, train.steps=100, …"
+_EPILOG = """examples:
+  bayling run recipe=quickstart              data → train → evaluate → promote → serve
+  bayling run train.learning_rate=1e-3       only training and what comes after it runs again
+  bayling run -m train.learning_rate=1e-3,2e-3
+  bayling serve recipe=quickstart            then, in another terminal:
+  bayling translate "in 5 days" --to sw
+  bayling ui                                 runs, scores and model versions in a browser
+
+exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 the gate said no
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    # A terminal that hangs up, or an orchestrator that stops a job, is an interruption too.
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        arguments = _parser().parse_args(argv)
+        return int(arguments.work(arguments) or 0)
+    except (UserError, StageFailed, GateRefused) as error:
+        print(f"bayling: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("bayling: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] in ("bayling", ""):
+            raise
+        print(
+            f"bayling: this needs the package {error.name!r}: pip install 'bayling-platform[all]'",
+            file=sys.stderr,
+        )
+        return 2
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="bayling",
+        description="Takes a multilingual LLM through its whole life.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"bayling-platform {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, text: str, work: Callable[[argparse.Namespace], Any]) -> Any:
+        added = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        added.set_defaults(work=work)
+        return added
+
+    for name, text in {"run": "all stages, data to serve", **STAGE_HELP}.items():
+        work = _run if name == "run" else _serve if name == "serve" else _stage
+        added = command(name, text, work)
+        added.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=_OVERRIDES)
+        if name != "serve":
+            added.add_argument(
+                "-m",
+                "--multirun",
+                action="store_true",
+                help="run every combination of values (a=1,2 b=x,y), below one MLflow parent",
+            )
+    translate = command("translate", "ask the served model for a translation", _translate)
+    translate.add_argument("text", metavar="TEXT")
+    translate.add_argument("--to", required=True, metavar="LANG", help="BCP-47 tag: de, zh, sw")
+    translate.add_argument("--from", dest="source", metavar="LANG")
+    translate.add_argument("--instructions", metavar="TEXT", help="what else is asked for")
+    translate.add_argument("--url", default="http://127.0.0.1:8000", help="default: %(default)s")
+    ui = command("ui", "the MLflow dashboard on this machine", _ui)
+    ui.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="output_dir=…, tracking_uri=…"
+    )
+    ui.add_argument("--port", type=int, default=5000)
+    command("doctor", "what is missing on this machine, and how to get it", _doctor)
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    if arguments.multirun:
+        _sweep(arguments.overrides, lambda pipeline, parent: pipeline.run(parent))
+        return
+    import time
+
+    from bayling.summary import show, write
+
+    started = time.monotonic()
+    with _watched() as watcher:
+        pipeline = _pipeline(_compose(arguments.overrides), watcher)
+        before = pipeline.output("serve")
+        outputs = pipeline.run()
+    path = pipeline.config.folder / "summary.json"
+    if before is None or not path.exists():
+        write(path, outputs, time.monotonic() - started)
+    show(path, pipeline.config)
+
+
+def _stage(arguments: argparse.Namespace) -> None:
+    name = arguments.command
+    if arguments.multirun:
+        _sweep(arguments.overrides, lambda pipeline, parent: pipeline.run_stage(name, parent))
+        return
+    with _watched() as watcher:
+        pipeline = _pipeline(_compose(arguments.overrides), watcher)
+        manifest = pipeline.run_stage(name)
+    from bayling.summary import stage_table
+
+    stage_table(manifest, pipeline.folder(name), pipeline.config)
+
+
+def _sweep(overrides: list[str], work: Callable[[Pipeline, str], Any]) -> None:
+    from bayling.config import sweep
+    from bayling.pipeline import run_sweep
+    from bayling.summary import sweep_table
+
+    combinations = sweep(overrides)
+
+    def differing(chosen: list[str]) -> str:
+        return " ".join(part for part in chosen if any(part not in it for it in combinations))
+
+    # All are composed before the first one runs.
+    configs = [(differing(chosen), _compose(chosen)) for chosen in combinations]
+    with _watched() as watcher:
+        results = run_sweep(configs, watcher, work)
+    sweep_table(results)
+
+
+def _serve(arguments: argparse.Namespace) -> None:
+    import time
+
+    from bayling.cluster import local
+    from bayling.registry import models, runs
+    from bayling.serve import run as serving
+    from bayling.serve.deployments import ServedModel
+
+    config = _compose(arguments.overrides)
+    serving.check_port(config.serve.host, config.serve.port)
+    runs.check_reachable(config.tracking)
+    version = models.require_alias(config.tracking, config.registered_model, config.serve.alias)
+    print(f"starting {version.name} version {version.version} …", file=sys.stderr)
+    served = ServedModel(config.tracking, version.name, version.version, None)
+    with local.connected(config.scale) as take_down:
+        url = serving.deploy(config.serve, served, config.scale)
+        print(f"serving {version.name} version {version.version} at {url}", file=sys.stderr)
+        print(f'try: bayling translate "in 5 days" --to sw --url {url}', file=sys.stderr)
+        print(f"     curl {url}/v1/models        stop: Ctrl-C", file=sys.stderr)
+        try:
+            while True:
+                time.sleep(1)
+        except KeyboardInterrupt:
+            print("stopping …", file=sys.stderr)
+        finally:
+            # On a cluster that was there before, too: this command is the server.
+            if take_down or config.scale.ray_address or os.environ.get("RAY_ADDRESS"):
+                serving.shutdown()
+
+
+def _translate(arguments: argparse.Namespace) -> None:
+    from bayling.serve.client import translate
+
+    answer = translate(
+        arguments.url,
+        arguments.text,
+        arguments.to,
+        source=arguments.source,
+        instructions=arguments.instructions,
+    )
+    print(answer.text)
+
+
+def _ui(arguments: argparse.Namespace) -> None:
+    import subprocess
+
+    from bayling.registry import runs
+    from bayling.serve.run import check_port
+
+    config = _compose(arguments.overrides)
+    if config.tracking.startswith("http"):
+        print(f"MLflow is at {config.tracking}")
+        return
+    runs.check_reachable(config.tracking)
+    check_port("127.0.0.1", arguments.port)
+    print(f"MLflow with {config.tracking} at http://127.0.0.1:{arguments.port}  (stop: Ctrl-C)")
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
+    command += ["--port", str(arguments.port), "--backend-store-uri", config.tracking]
+    server = subprocess.Popen(command, env={**os.environ, "MLFLOW_TRACKING_URI": ""})
+    try:
+        code = server.wait()
+    except KeyboardInterrupt:
+        server.terminate()
+        server.wait(10)
+        return
+    if code:
+        raise StageFailed(f"the MLflow server ended with code {code}")
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from bayling.doctor import examine
+
+    return examine()
+
+
+def _compose(overrides: list[str]) -> Config:
+    from bayling.config import compose
+
+    return compose(overrides)
+
+
+def _pipeline(config: Config, watcher: Any) -> Pipeline:
+    from bayling.pipeline import Pipeline
+
+    return Pipeline(config, watcher)
+
+
+def _watched() -> Any:
+    from contextlib import closing
+
+    from bayling.watch import watcher
+
+    return closing(watcher())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

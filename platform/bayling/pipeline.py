@@ -1,0 +1,362 @@
+"""The stages in order; one whose inputs are unchanged is not run again.
+
+A stage's fingerprint covers its configuration, the seed, the versions that matter and the
+fingerprints of the stages before it. Its output lies in a folder of that name, so that going
+back to an earlier setting finds the earlier output.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from bayling import __version__
+from bayling.cluster import local
+from bayling.config import Config
+from bayling.errors import GateRefused, UserError
+from bayling.stage import Context, Manifest, Report, TrackedRun, fingerprint
+
+
+class Watcher(Protocol):
+    """Who is told what happens: a terminal, a log."""
+
+    def stage(self, name: str, position: str) -> None: ...
+    def progress(self, what: str, done: float, of: float) -> None: ...
+    def done(self, name: str, manifest: Manifest, folder: Path) -> None: ...
+    def skipped(self, name: str, manifest: Manifest, folder: Path) -> None: ...
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage: what decides its output, what it reads, how it is run."""
+
+    name: str
+    inputs: tuple[str, ...]
+    decides: Callable[[Config], list[Any]]
+    """The parts of the configuration that decide its output."""
+    run: Callable[[Config, Context], Manifest]
+
+
+def _data(config: Config, context: Context) -> Manifest:
+    from bayling.data.run import run
+
+    return run(config.data, config.model, context)
+
+
+def _data_decides(config: Config) -> list[Any]:
+    import babel
+
+    model = config.model
+    tokenizer = [model.base, model.template, model.vocab_size, model.context_length]
+    return [config.data, tokenizer, babel.__version__]
+
+
+def _train(config: Config, context: Context) -> Manifest:
+    from bayling.train.run import run
+
+    return run(config.train, config.model, context)
+
+
+def _evaluate(config: Config, context: Context) -> Manifest:
+    from bayling.evaluate.run import run
+
+    return run(config.evaluate, context)
+
+
+def _promote(config: Config, context: Context) -> Manifest:
+    from bayling.promote.run import run
+
+    return run(config.promote, context)
+
+
+def _serve(config: Config, context: Context) -> Manifest:
+    from bayling.serve.check import run
+
+    return run(config.serve, context)
+
+
+STAGES = {
+    stage.name: stage
+    for stage in (
+        Stage("data", (), _data_decides, _data),
+        Stage("train", ("data",), lambda c: [c.train, c.model], _train),
+        Stage("evaluate", ("data", "train"), lambda c: [c.evaluate], _evaluate),
+        Stage(
+            "promote", ("train", "evaluate"), lambda c: [c.promote, c.registered_model], _promote
+        ),
+        Stage("serve", ("data", "promote"), lambda c: [c.serve, c.scale.device], _serve),
+    )
+}
+
+
+class Pipeline:
+    """One configuration's stages and where their outputs lie."""
+
+    def __init__(self, config: Config, watcher: Watcher) -> None:
+        self.config = config
+        self.watcher = watcher
+        self.fingerprints: dict[str, str] = {}
+        for stage in STAGES.values():
+            before = [self.fingerprints[name] for name in stage.inputs]
+            self.fingerprints[stage.name] = fingerprint(
+                stage.name, __version__, config.seed, stage.decides(config), before
+            )
+
+    def folder(self, stage: str) -> Path:
+        return self.config.folder / f"{stage}-{self.fingerprints[stage][:12]}"
+
+    def output(self, stage: str) -> Manifest | None:
+        """The manifest of a stage that is done; None where it has to run.
+
+        Done means complete, and known to the tracking store: after that was replaced, its run
+        and its model have to be logged again.
+        """
+        from bayling.registry import runs
+
+        manifest = Manifest.read(self.folder(stage))
+        if manifest is None or manifest.fingerprint != self.fingerprints[stage]:
+            return None
+        return manifest if runs.exists(self.config.tracking, manifest.run_id) else None
+
+    def run(self, parent: str | None = None) -> dict[str, Manifest]:
+        """Run what has to be run; returns every stage's manifest.
+
+        Raises:
+            GateRefused: the candidate was not promoted; nothing is served.
+        """
+        self._prepare()
+        todo = self._todo()
+        if not todo:
+            return self._skip_all()
+        if "serve" in todo:
+            from bayling.serve.run import check_port
+
+            check_port(self.config.serve.host, self.config.serve.port)
+        outputs: dict[str, Manifest] = {}
+        with ExitStack() as stack:
+            tracked = stack.enter_context(
+                self._run(f"{self.config.name} pipeline", "pipeline", "serve", parent)
+            )
+            take_down = stack.enter_context(local.connected(self.config.scale))
+            for position, name in enumerate(STAGES, start=1):
+                where = f"{position}/{len(STAGES)}"
+                outputs[name] = self._stage(name, where, tracked.run_id, take_down)
+                if name == "promote" and not outputs[name].results["accepted"]:
+                    self._headline(tracked, outputs)
+                    break
+            else:
+                self._headline(tracked, outputs)
+        self._raise_refusal(outputs["promote"])
+        return outputs
+
+    def run_stage(self, name: str, parent: str | None = None) -> Manifest:
+        """Run one stage on the outputs of those before it.
+
+        Raises:
+            UserError: a stage before it has not been run with this configuration.
+            GateRefused: the stage is promote, and the candidate did not pass.
+        """
+        self._prepare()
+        self._require(name)
+        if name == "serve":
+            from bayling.serve.run import check_port
+
+            check_port(self.config.serve.host, self.config.serve.port)
+        if self.output(name) is not None:
+            manifest = self._stage(name, "", parent)
+        else:
+            with local.connected(self.config.scale) as take_down:
+                manifest = self._stage(name, "", parent, take_down)
+        if name == "promote":
+            self._raise_refusal(manifest)
+        return manifest
+
+    def _require(self, name: str) -> None:
+        for before in STAGES:
+            if before == name:
+                return
+            if self._needed(before, name) and self.output(before) is None:
+                raise UserError(
+                    f"the {before} stage has not been run with this configuration: run "
+                    f"`bayling {before}` with the same overrides first, or `bayling run` for all"
+                )
+
+    def _needed(self, before: str, name: str) -> bool:
+        inputs = STAGES[name].inputs
+        return before in inputs or any(self._needed(before, other) for other in inputs)
+
+    def _todo(self) -> list[str]:
+        """The stages that have to run; nothing comes after a refusal."""
+        todo = []
+        for name in STAGES:
+            manifest = self.output(name)
+            if manifest is None:
+                todo.append(name)
+            elif name == "promote" and not manifest.results["accepted"] and not todo:
+                return []
+        return todo
+
+    def _skip_all(self) -> dict[str, Manifest]:
+        outputs = {}
+        for position, name in enumerate(STAGES, start=1):
+            outputs[name] = self._stage(name, f"{position}/{len(STAGES)}", None)
+            if name == "promote":
+                self._raise_refusal(outputs[name])
+        return outputs
+
+    def _prepare(self) -> None:
+        from bayling.registry import runs
+
+        try:
+            self.config.folder.mkdir(parents=True, exist_ok=True)
+            probe = self.config.folder / ".writable"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise UserError(
+                f"cannot write to {self.config.folder} ({error.strerror}): set output_dir to a "
+                "folder that you own"
+            ) from None
+        runs.check_reachable(self.config.tracking)
+
+    def _experiment(self) -> str:
+        from bayling.registry import runs
+
+        artifacts = Path(self.config.output_dir).expanduser().resolve() / "mlartifacts"
+        return runs.experiment_id(self.config.tracking, self.config.experiment, artifacts)
+
+    @contextmanager
+    def _run(self, name: str, stage: str, key: str, parent: str | None) -> Iterator[TrackedRun]:
+        """An MLflow run that ends with the block, whichever way the block ends."""
+        from bayling.registry import runs
+
+        tracked = runs.open_run(
+            self.config.tracking,
+            self._experiment(),
+            name=name,
+            key=self.fingerprints[key],
+            stage=stage,
+            parent=parent,
+            config=self.config,
+        )
+        status = "FAILED"
+        try:
+            yield tracked
+            status = "FINISHED"
+        except KeyboardInterrupt:
+            status = "KILLED"
+            raise
+        finally:
+            runs.close_run(tracked, status)
+
+    def _stage(
+        self, name: str, position: str, parent: str | None, take_down: bool = True
+    ) -> Manifest:
+        folder = self.folder(name)
+        done = self.output(name)
+        if done is not None:
+            self.watcher.skipped(name, done, folder)
+            return done
+        self.watcher.stage(name, position)
+        (folder / "manifest.json").unlink(missing_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        started = time.monotonic()
+        inputs = {}
+        for before in STAGES[name].inputs:
+            manifest = self.output(before)
+            assert manifest is not None  # ran before, or was required
+            inputs[before] = (self.folder(before), manifest)
+        with self._run(f"{self.config.name} {name}", name, name, parent) as tracked:
+            context = Context(
+                folder=folder,
+                inputs=inputs,
+                fingerprint=self.fingerprints[name],
+                seed=self.config.seed,
+                scale=self.config.scale,
+                tracked=tracked,
+                report=self.watcher.progress,
+                take_down=take_down,
+                registered_model=self.config.registered_model,
+            )
+            manifest = STAGES[name].run(self.config, context)
+            manifest = replace(manifest, seconds=round(time.monotonic() - started, 2))
+            manifest.write(folder)
+            from bayling.registry import runs
+
+            runs.log_file(tracked, folder / "manifest.json")
+        self.watcher.done(name, manifest, folder)
+        return manifest
+
+    def _headline(self, tracked: TrackedRun, outputs: dict[str, Manifest]) -> None:
+        """The figures by which pipelines are compared, on the pipeline's own run."""
+        from bayling.registry import runs
+
+        results = outputs["evaluate"].results
+        numbers = {key: value for key, value in results.items() if isinstance(value, float)}
+        runs.log_metrics(tracked, numbers)
+        promote = outputs["promote"].results
+        runs.set_tags(
+            tracked,
+            {
+                "gate.verdict": "accepted" if promote["accepted"] else "refused",
+                "gate.reasons": "; ".join(promote["reasons"]) or "every rule passed",
+                "model_version": promote["version"],
+            },
+        )
+
+    def _raise_refusal(self, promote: Manifest) -> None:
+        results = promote.results
+        if results["accepted"]:
+            return
+        reasons = "\n".join(f"  - {reason}" for reason in results["reasons"])
+        raise GateRefused(
+            f"version {results['version']} of {results['model']} was not promoted, compared "
+            f"with the {results['baseline']}:\n{reasons}"
+        )
+
+
+def run_sweep(
+    configs: list[tuple[str, Config]],
+    watcher: Watcher,
+    work: Callable[[Pipeline, str], Any],
+) -> list[tuple[str, Any]]:
+    """Run every configuration below one MLflow parent; returns (overrides, result) for each.
+
+    A refusal by the gate is a result like any other; the sweep goes on.
+    """
+    first = Pipeline(configs[0][1], watcher)
+    first._prepare()
+    key = fingerprint([Pipeline(config, watcher).fingerprints for _, config in configs])
+    from bayling.registry import runs
+
+    tracked = runs.open_run(
+        first.config.tracking,
+        first._experiment(),
+        name=f"{first.config.name} sweep",
+        key=key,
+        stage="sweep",
+        config={"sweep": [overrides for overrides, _ in configs]},
+    )
+    status = "FAILED"
+    results: list[tuple[str, Any]] = []
+    try:
+        with local.connected(first.config.scale):
+            for overrides, config in configs:
+                try:
+                    results.append((overrides, work(Pipeline(config, watcher), tracked.run_id)))
+                except GateRefused as refusal:
+                    results.append((overrides, refusal))
+        status = "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    finally:
+        runs.close_run(tracked, status)
+    return results
+
+
+__all__ = ["STAGES", "Pipeline", "Report", "Stage", "Watcher", "run_sweep"]

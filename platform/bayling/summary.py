@@ -1,0 +1,145 @@
+"""What a command says at its end: the scores, the version, what came over HTTP, where to go on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bayling.stage import Manifest, write_json
+
+if TYPE_CHECKING:
+    from bayling.config import Config
+
+
+def write(path: Path, outputs: dict[str, Manifest], total_seconds: float) -> None:
+    """Write a pipeline's outcome as one JSON object under the field's names."""
+    folder = path.parent
+    evaluation, serve = outputs["evaluate"], outputs["serve"]
+    evaluate_folder = folder / f"evaluate-{evaluation.fingerprint[:12]}"
+    scores = json.loads((evaluate_folder / evaluation.outputs["scores"]).read_text("utf-8"))
+    keys = ("source_lang", "target_lang", "zero_shot", "chrf", "bleu", "exact_match", "off_target")
+    headline = {key: value for key, value in evaluation.results.items() if key != "digest"}
+    write_json(
+        path,
+        {
+            "model": outputs["promote"].results["model"],
+            "model_version": outputs["promote"].results["version"],
+            **headline,
+            "directions": [
+                {key: row[key] for key in keys} for row in scores["trained"]["directions"]
+            ],
+            "train_seconds": outputs["train"].seconds,
+            "total_seconds": round(total_seconds, 1),
+            "stage_seconds": {name: manifest.seconds for name, manifest in outputs.items()},
+            "translations": serve.results["translations"],
+            "conversation": serve.results["conversation"],
+            "heat_map": str(evaluate_folder / evaluation.outputs["heat_map"]),
+        },
+    )
+
+
+def show(path: Path, config: Config) -> None:
+    """Print a pipeline's summary for a person."""
+    from rich.console import Console
+    from rich.table import Table
+
+    result = json.loads(path.read_text("utf-8"))
+    console = Console(highlight=False)
+    table = Table(
+        title=f"{result['model']} version {result['model_version']}", title_justify="left"
+    )
+    table.add_column("held-out values")
+    table.add_column("untrained", justify="right")
+    table.add_column("trained", justify="right")
+    trained = [row for row in result["directions"] if not row["zero_shot"]]
+    weakest = min(trained, key=lambda row: row["chrf"])
+    table.add_row(
+        f"chrF++, {len(trained)} trained directions",
+        f"{result['chrf_untrained']:.1f}",
+        f"{result['chrf']:.1f}",
+    )
+    name = f"{weakest['source_lang']} → {weakest['target_lang']}"
+    table.add_row(f"  the weakest of them, {name}", "", f"{weakest['chrf']:.1f}")
+    if "chrf_zero_shot" in result:
+        count = len(result["directions"]) - len(trained)
+        table.add_row(
+            f"chrF++, {count} zero-shot directions", "", f"{result['chrf_zero_shot']:.1f}"
+        )
+    table.add_row("exact match, trained directions", "", f"{result['exact_match']:.0%}")
+    if "interactive_satisfaction" in result:
+        met = result["interactive_satisfaction"]
+        table.add_row("interactive turns that meet their requirements", "", f"{met:.0%}")
+    console.print(table)
+    console.print("\n[bold]Over HTTP, from the model just trained[/]")
+    for row in result["translations"]:
+        console.print(f"  {row['source_lang']} → {row['target_lang']}  ", end="")
+        console.print(f"{row['source']}  →  [bold]{row['output']}[/]", soft_wrap=True)
+    if result["conversation"]:
+        console.print("\n[bold]One conversation[/]")
+    for message in result["conversation"]:
+        who = "[cyan]user[/]     " if message["role"] == "user" else "[green]BayLing[/]  "
+        console.print(f"  {who} {message['content']}", soft_wrap=True)
+    seconds = result["total_seconds"]
+    console.print(f"\n{seconds:.0f} s in all, {result['train_seconds']:.0f} s of them training.")
+    extra = _extra(config)
+    console.print("[bold]Where to look next[/]")
+    console.print(f"  bayling ui{extra}", "      runs, curves, heat map and versions in a browser")
+    console.print(f"  bayling serve{extra}", "   the model at http://127.0.0.1:8000")
+    console.print(f"  {result['heat_map']}", soft_wrap=True)
+    console.print(f"  {path}", soft_wrap=True)
+
+
+def stage_table(manifest: Manifest, folder: Path, config: Config) -> None:
+    """Print what one stage made, and where to look next."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    table = Table(title=manifest.stage, title_justify="left", show_header=False)
+    rows: dict[str, Any] = {**manifest.counts, **manifest.results}
+    for key, value in rows.items():
+        if isinstance(value, dict | list):
+            continue
+        shown = f"{value:,.4g}" if isinstance(value, float) else str(value)
+        table.add_row(key.replace("_", " "), shown)
+    for reason, number in manifest.dropped.items():
+        table.add_row(f"dropped: {reason}", str(number))
+    console.print(table)
+    console.print(f"in {folder}", soft_wrap=True)
+    following = {"data": "train", "train": "evaluate", "evaluate": "promote", "promote": "serve"}
+    if manifest.stage in following:
+        console.print(f"next: bayling {following[manifest.stage]}{_extra(config)}")
+
+
+def sweep_table(results: list[tuple[str, Any]]) -> None:
+    """Print the combinations of a sweep beside their scores, the best first."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="sweep", title_justify="left")
+    table.add_column("overrides")
+    table.add_column("outcome")
+    for overrides, result in results:
+        table.add_row(overrides, _outcome(result))
+    Console(highlight=False).print(table)
+
+
+def _outcome(result: Any) -> str:
+    from bayling.watch import summary
+
+    if isinstance(result, Manifest):
+        return summary(result)
+    if isinstance(result, dict):
+        return summary(result["evaluate"])
+    return "refused by the gate: " + str(result).splitlines()[-1].strip(" -")
+
+
+def _extra(config: Config) -> str:
+    """The overrides that the next command needs to find this run."""
+    extra = ""
+    if config.name not in ("quickstart", "run"):
+        extra += f" name={config.name}"
+    if config.output_dir != "outputs":
+        extra += f" output_dir={config.output_dir}"
+    return extra

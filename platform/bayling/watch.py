@@ -1,0 +1,139 @@
+"""What a person sees while stages run: a moving line on a terminal, plain lines in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bayling.stage import Manifest
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+_LOG_EVERY_SECONDS = 10.0
+
+
+def watcher() -> Plain | Terminal:
+    """A moving display where standard error is a terminal, plain lines elsewhere."""
+    return Terminal() if sys.stderr.isatty() else Plain()
+
+
+class Plain:
+    """One line when a stage begins, now and then while it works, and when it ends."""
+
+    def __init__(self) -> None:
+        self._name = ""
+        self._said = 0.0
+
+    def stage(self, name: str, position: str) -> None:
+        self._name, self._said = name, time.monotonic()
+        self._line(f"{name} {position}".strip() + " begins")
+
+    def progress(self, what: str, done: float, of: float) -> None:
+        if time.monotonic() - self._said < _LOG_EVERY_SECONDS:
+            return
+        self._said = time.monotonic()
+        share = f" {100 * done / of:.0f} %" if of else ""
+        self._line(f"{self._name}{share} · {what}")
+
+    def done(self, name: str, manifest: Manifest, folder: Path) -> None:
+        self._line(f"{name} done in {manifest.seconds:.0f} s · {summary(manifest)}")
+
+    def skipped(self, name: str, manifest: Manifest, folder: Path) -> None:
+        self._line(f"{name} unchanged, skipped · {summary(manifest)}")
+
+    def close(self) -> None:
+        """Nothing to take down."""
+
+    def _line(self, text: str) -> None:
+        print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+class Terminal:
+    """A progress bar for the stage at work, a line for each that is done."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self._console: Console = Console(stderr=True)
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+        self._title = ""
+
+    def stage(self, name: str, position: str) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import TimeRemainingColumn as Remaining
+
+        self.close()
+        self._title = f"{position} {name}".strip()
+        self._progress = Progress(
+            TextColumn("[bold]{task.fields[title]}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            Remaining(),
+            TextColumn("{task.description}"),
+            console=self._console,
+            transient=True,
+        )
+        self._progress.start()
+        self._task = self._progress.add_task("", title=self._title, total=None)
+
+    def progress(self, what: str, done: float, of: float) -> None:
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, description=what, completed=done, total=of or None)
+
+    def done(self, name: str, manifest: Manifest, folder: Path) -> None:
+        self.close()
+        self._console.print(
+            f"[green]✓[/] [bold]{name}[/] in {manifest.seconds:.0f} s · {summary(manifest)}",
+            highlight=False,
+        )
+        self._console.print(f"  [dim]{folder}[/]", highlight=False, soft_wrap=True)
+
+    def skipped(self, name: str, manifest: Manifest, folder: Path) -> None:
+        self.close()
+        self._console.print(
+            f"[dim]–[/] [bold]{name}[/] unchanged, skipped · {summary(manifest)}", highlight=False
+        )
+
+    def close(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+
+def summary(manifest: Manifest) -> str:
+    """A stage's outcome in half a line."""
+    counts, results = manifest.counts, manifest.results
+    if manifest.stage == "data":
+        dropped = sum(manifest.dropped.values())
+        return (
+            f"{counts['conversations']:,} conversations ({dropped:,} dropped), "
+            f"{counts['tokens']:,} tokens in {counts['sequences']:,} sequences, "
+            f"{counts['fill']:.0%} full"
+        )
+    if manifest.stage == "train":
+        mfu = f", MFU {results['mfu']:.0%}" if results.get("mfu") else ""
+        return (
+            f"{counts['steps']:,} steps, loss {results['loss']:.3f}, "
+            f"{results['tokens_per_second']:,.0f} tokens/s{mfu}"
+        )
+    if manifest.stage == "evaluate":
+        parts = [
+            f"chrF++ {results['chrf']:.1f} (untrained {results['chrf_untrained']:.1f})",
+            f"exact {results['exact_match']:.0%}",
+        ]
+        if "chrf_zero_shot" in results:
+            parts.append(f"zero-shot chrF++ {results['chrf_zero_shot']:.1f}")
+        if "interactive_satisfaction" in results:
+            parts.append(f"interactive {results['interactive_satisfaction']:.0%}")
+        return ", ".join(parts)
+    if manifest.stage == "promote":
+        word = "accepted as champion" if results["accepted"] else "refused"
+        return f"version {results['version']} {word}, against the {results['baseline']}"
+    return f"version {results['version']} answered {len(results['translations'])} requests"
