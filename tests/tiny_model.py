@@ -11,7 +11,7 @@ from bayling.data.tokenizer import train
 from bayling.model_folder import Serving
 from bayling.templates import TEMPLATES
 
-CONTEXT = 4096
+CONTEXT = 32768
 """Long enough for an answer that is still being made when a test has left."""
 SENTENCES = (
     "Provide the German translation for this sentence: 21 March 2024",

@@ -214,7 +214,10 @@ def _ui(arguments: argparse.Namespace) -> None:
     print(f"MLflow with {config.tracking} at http://127.0.0.1:{arguments.port}  (stop: Ctrl-C)")
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
     command += ["--port", str(arguments.port), "--backend-store-uri", config.tracking]
-    server = subprocess.Popen(command, env={**os.environ, "MLFLOW_TRACKING_URI": ""})
+    # One reader on one machine: no pool of processes, no scheduler of background jobs.
+    command += ["--workers", "1", "--uvicorn-opts", "--log-level warning"]
+    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
+    server = subprocess.Popen(command, env={**os.environ, "MLFLOW_TRACKING_URI": "", **quiet})
     try:
         code = server.wait()
     except KeyboardInterrupt:

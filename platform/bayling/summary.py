@@ -44,6 +44,8 @@ def show(path: Path, config: Config) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from bayling.serve.run import base_url
+
     result = json.loads(path.read_text("utf-8"))
     console = Console(highlight=False)
     table = Table(
@@ -84,8 +86,12 @@ def show(path: Path, config: Config) -> None:
     console.print(f"\n{seconds:.0f} s in all, {result['train_seconds']:.0f} s of them training.")
     extra = _extra(config)
     console.print("[bold]Where to look next[/]")
-    console.print(f"  bayling ui{extra}", "      runs, curves, heat map and versions in a browser")
-    console.print(f"  bayling serve{extra}", "   the model at http://127.0.0.1:8000")
+    ui, serve = f"bayling ui{extra}", f"bayling serve{extra}"
+    for command, what in (
+        (ui, "runs, curves, heat map and versions in a browser"),
+        (serve, f"the model at {base_url(config.serve)}"),
+    ):
+        console.print(f"  {command:<{len(serve)}}   {what}", soft_wrap=True)
     console.print(f"  {result['heat_map']}", soft_wrap=True)
     console.print(f"  {path}", soft_wrap=True)
 

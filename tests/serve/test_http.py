@@ -281,7 +281,7 @@ def test_unknown_paths_and_methods_get_error_objects(http: httpx.Client) -> None
 
 
 def test_a_prompt_beyond_the_context_is_told_both_numbers(http: httpx.Client) -> None:
-    body = {"text": "Good morning " * 4000, "target": "de"}
+    body = {"text": "Good morning " * CONTEXT, "target": "de"}
     response = http.post("/v1/translations", json=body)
     error = response.json()["error"]
     assert (response.status_code, error["code"]) == (400, "context_length_exceeded")
@@ -314,6 +314,21 @@ def test_more_than_the_server_takes_is_answered_429_and_the_rest_in_full(server:
         assert int(response.headers["retry-after"]) >= 1
         assert response.headers["x-bayling-model-version"] == "7"
     assert httpx.get(f"{server}/readyz", trust_env=False).status_code == 200
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_leaves_frees_its_place_at_once(server: str, stream: bool) -> None:
+    """The answer would take far longer than the engine takes to be at rest again."""
+    body = {**CHAT, "max_tokens": CONTEXT - 1000, "stream": stream}
+    with httpx.Client(base_url=server, timeout=3, trust_env=False) as leaving:
+        if stream:
+            with leaving.stream("POST", "/v1/chat/completions", json=body) as response:
+                next(response.iter_lines())
+                assert ongoing() == 1
+        else:
+            with pytest.raises(httpx.ReadTimeout):
+                leaving.post("/v1/chat/completions", json=body)
+    assert comes_to_rest(within_s=5)
 
 
 def test_the_client_gives_the_translation_or_the_servers_reason(

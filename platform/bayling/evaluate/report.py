@@ -78,7 +78,9 @@ def heat_map(scores: dict[str, Any], languages: list[str], path: Path) -> None:
                 style = {"hatch": "///", "edgecolor": "#00000038"} if row["zero_shot"] else {}
                 shade = {"facecolor": colours(row["chrf"] / 100), "edgecolor": "white"}
                 axis.add_patch(Rectangle(corner, 1, 1, **{**shade, **style}))
-                axis.text(x, y, f"{row['chrf']:.0f}", ha="center", va="center", **small)
+                # The ends of the scale are too dark for black digits.
+                ink = "white" if row["chrf"] < 12 or row["chrf"] > 88 else "black"
+                axis.text(x, y, f"{row['chrf']:.0f}", ha="center", va="center", color=ink, **small)
         axis.set_xticks(range(len(languages)), languages)
         axis.set_yticks(range(len(languages)), languages)
         axis.set_xlabel("target")

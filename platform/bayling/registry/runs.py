@@ -6,6 +6,7 @@ goes on in the run it began, so that a curve has no second beginning.
 
 from __future__ import annotations
 
+import getpass
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -82,7 +83,9 @@ def experiment_id(tracking_uri: str, name: str, artifacts: Path) -> str:
     if existing is None:
         location = artifacts.resolve().as_uri() if tracking_uri.startswith("sqlite") else None
         try:
-            return str(mlflow.create_experiment(name, artifact_location=location))
+            # So that the page opens on runs and curves instead of on traces of agents.
+            tags = {"mlflow.experimentKind": "custom_model_development"}
+            return str(mlflow.create_experiment(name, artifact_location=location, tags=tags))
         except MlflowException:  # another process was faster
             existing = mlflow.get_experiment_by_name(name)
     if existing is None or existing.lifecycle_stage == "deleted":
@@ -115,6 +118,8 @@ def open_run(
         mlflow.update_run(run.info.run_id, status="RUNNING")
     else:
         tags = {KEY: key, STAGE: stage}
+        with suppress(Exception):  # a container's user may have no name
+            tags["mlflow.user"] = getpass.getuser()
         if parent:
             tags[_PARENT] = parent
         run = mlflow.create_run(experiment, run_name=name, tags=tags)

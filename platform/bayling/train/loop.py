@@ -42,14 +42,19 @@ class Settings:
     origin: export.Origin
 
 
-def deepspeed_config(train: TrainConfig, workers: int) -> dict[str, Any]:
+def deepspeed_config(train: TrainConfig, workers: int, device: Device) -> dict[str, Any]:
     """DeepSpeed's configuration for this many workers; the global batch stays the same."""
     return {
         "train_micro_batch_size_per_gpu": train.micro_batch,
         "gradient_accumulation_steps": micro_steps(train.global_batch, train.micro_batch, workers),
         "gradient_clipping": train.clip,
         "bf16": {"enabled": train.precision is Precision.bf16},
-        "zero_optimization": {"stage": train.zero_stage, "overlap_comm": False},
+        "zero_optimization": {
+            "stage": train.zero_stage,
+            "overlap_comm": device is Device.cuda,
+            # Gloo has no reduce-scatter of its own, and emulates it by slow single reductions.
+            "reduce_scatter": device is Device.cuda,
+        },
         "zero_allow_untested_optimizer": True,
         "steps_per_print": 1_000_000_000,
         "wall_clock_breakdown": False,
@@ -99,11 +104,13 @@ class _Worker:
             network.parameter_groups(model, train.weight_decay),
             lr=train.learning_rate,
             betas=(train.beta1, train.beta2),
-            fused=self.device.type == "cuda",
+            fused=True,  # one pass over the state instead of ten, on a CPU too
         )
         buffers = network.exact_buffers(model)
         self.engine, *_ = deepspeed.initialize(
-            model=module, optimizer=optimizer, config=deepspeed_config(train, self.workers)
+            model=module,
+            optimizer=optimizer,
+            config=deepspeed_config(train, self.workers, settings.device),
         )
         self.model = model
         network.restore_buffers(model, buffers)
