@@ -176,8 +176,8 @@ def _check_key(text: str) -> None:
         there = options(key)
         if chosen not in there:
             raise UserError(
-                f"there is no {key}={chosen}{_nearest(chosen, there)}; "
-                f"{key} can be {', '.join(there)}"
+                f"there is no {key}={chosen} (it can be {', '.join(there)})"
+                f"{_nearest(chosen, there)}"
             )
         return
     if override.package is not None or key == "hydra" or key.startswith("hydra."):
