@@ -26,6 +26,9 @@ class Recorder:
     kept: list[str] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
 
+    def preparing(self, what: str) -> None:
+        self.said.append(what)
+
     def stage(self, name: str, position: str) -> None:
         self.said.append(f"{position} {name}")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,6 +24,7 @@ from bayling.stage import Context, Manifest, Report, TrackedRun, fingerprint
 class Watcher(Protocol):
     """Who is told what happens: a terminal, a log."""
 
+    def preparing(self, what: str) -> None: ...
     def stage(self, name: str, position: str) -> None: ...
     def progress(self, what: str, done: float, of: float) -> None: ...
     def done(self, name: str, manifest: Manifest, folder: Path) -> None: ...
@@ -141,7 +142,7 @@ class Pipeline:
             tracked = stack.enter_context(
                 self._run(f"{self.config.name} pipeline", "pipeline", "serve", parent)
             )
-            take_down = stack.enter_context(local.connected(self.config.scale))
+            take_down = stack.enter_context(self._connected())
             for position, name in enumerate(STAGES, start=1):
                 where = f"{position}/{len(STAGES)}"
                 outputs[name] = self._stage(name, where, tracked.run_id, take_down)
@@ -169,11 +170,15 @@ class Pipeline:
         if self.output(name) is not None:
             manifest = self._stage(name, "", parent)
         else:
-            with local.connected(self.config.scale) as take_down:
+            with self._connected() as take_down:
                 manifest = self._stage(name, "", parent, take_down)
         if name == "promote":
             self._raise_refusal(manifest)
         return manifest
+
+    def _connected(self) -> AbstractContextManager[bool]:
+        self.watcher.preparing("starting Ray")
+        return local.connected(self.config.scale)
 
     def _require(self, name: str) -> None:
         for before in STAGES:
@@ -209,6 +214,8 @@ class Pipeline:
         return outputs
 
     def _prepare(self) -> None:
+        # Importing MLflow and starting Ray take seconds each: say so before either.
+        self.watcher.preparing("looking for what is done already")
         from bayling.registry import runs
 
         try:

@@ -28,6 +28,9 @@ class Plain:
         self._name = ""
         self._said = 0.0
 
+    def preparing(self, what: str) -> None:
+        """Not worth a line in a log: no stage has begun."""
+
     def stage(self, name: str, position: str) -> None:
         self._name, self._said = name, time.monotonic()
         self._line(f"{name} {position}".strip() + " begins")
@@ -62,6 +65,11 @@ class Terminal:
         self._progress: Progress | None = None
         self._task: TaskID | None = None
         self._title = ""
+
+    def preparing(self, what: str) -> None:
+        if self._title != "preparing":
+            self.stage("preparing", "")
+        self.progress(what, 0, 0)
 
     def stage(self, name: str, position: str) -> None:
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
