@@ -53,6 +53,16 @@ def test_every_digit_is_a_token_so_that_new_numbers_are_written_like_known_ones(
         assert sum(character.isdigit() and character.isascii() for character in token) <= 1
 
 
+def test_words_without_spaces_between_them_are_not_joined_by_chance() -> None:
+    """A list of two countries that training was full of would be one token, and no list else."""
+    texts = ["中国和法国", "フランスまたはケニア", "1997年11月13日星期四", "France and Kenya"] * 9
+    made = train(texts, 900, TEMPLATES["bayling"])
+    assert made.tokenize("法国") == made.tokenize("法") + made.tokenize("国")
+    assert len(made.tokenize("中国和法国")) == 5
+    assert len(made.tokenize("フランスまたはケニア")) == 3
+    assert len(made.tokenize("France and Kenya")) == 3
+
+
 def test_a_line_break_is_a_token_of_its_own(tokenizer: PreTrainedTokenizerFast) -> None:
     assert tokenizer.tokenize(":\n\nin") == [":", "Ċ", "Ċ", "in"]
 

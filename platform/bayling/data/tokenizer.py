@@ -14,8 +14,14 @@ from transformers import PreTrainedTokenizerFast
 
 from bayling.templates import Template
 
-# Line breaks, single digits, words with the space before them, and everything else.
-_PIECES = r"\n|\d| ?[\p{L}\p{M}]+| ?[^\s\d\p{L}\p{M}]+|\s"
+# Line breaks, single digits, Han characters one by one, runs of kana, words with the space
+# before them, and everything else. Without spaces between words, longer pieces of Chinese would
+# become tokens by chance of the corpus, such as two countries and the "and" between them.
+_PIECES = (
+    r"\n|\d|\p{Han}|[\p{Katakana}ー]+|\p{Hiragana}+"
+    r"| ?[\p{L}\p{M}&&[^\p{Han}\p{Katakana}\p{Hiragana}ー]]+"
+    r"| ?[^\s\d\p{L}\p{M}]+|\s"
+)
 
 
 def train(
@@ -23,8 +29,8 @@ def train(
 ) -> PreTrainedTokenizerFast:
     """Train on a stream of texts; the template's control tokens get the first ids.
 
-    Digits stay single, so that a number never seen is written like any other. Line breaks
-    stand alone, and any text can be encoded.
+    Digits stay single, so that a number never seen is written like any other, and so do Han
+    characters. Line breaks stand alone, and any text can be encoded.
 
     Args:
         vocab_size: all tokens together.
