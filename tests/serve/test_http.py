@@ -280,6 +280,14 @@ def test_unknown_paths_and_methods_get_error_objects(http: httpx.Client) -> None
     assert wrong.headers["allow"] == "POST"
 
 
+def test_a_body_that_does_not_call_itself_json_is_refused(http: httpx.Client) -> None:
+    """As `curl -d` sends it, and as a form on any web page could."""
+    for path in ("/v1/chat/completions", "/v1/translations"):
+        response = http.post(path, data={"a": "b"})
+        assert response.status_code == 415
+        assert "content-type: application/json" in response.json()["error"]["message"]
+
+
 def test_a_prompt_beyond_the_context_is_told_both_numbers(http: httpx.Client) -> None:
     body = {"text": "Good morning " * CONTEXT, "target": "de"}
     response = http.post("/v1/translations", json=body)

@@ -91,13 +91,19 @@ def draw(rng: random.Random, kind: str | None = None) -> Value:
         return Value(kind, first + rng.randrange(365 * 80), "")
     if kind == "relative":
         sign = rng.choice(("", "-"))
-        return Value(kind, rng.randint(2, 120), sign + rng.choice(tuple(_RELATIVE_UNITS)))
+        return Value(kind, _number(rng, 120), sign + rng.choice(tuple(_RELATIVE_UNITS)))
     if kind == "quantity":
-        return Value(kind, rng.randint(2, 999), rng.choice(_UNITS))
+        return Value(kind, _number(rng, 999), rng.choice(_UNITS))
     if kind == "money":
-        return Value(kind, rng.randint(2, 999), rng.choice(_CURRENCIES))
+        return Value(kind, _number(rng, 999), rng.choice(_CURRENCIES))
     countries = rng.sample(_TERRITORIES, rng.choice((2, 2, 3)))
     return Value("list", 0, " ".join(countries))
+
+
+def _number(rng: random.Random, highest: int) -> int:
+    """From 2 up, each length equally often: people say "5 days" more than "115 days"."""
+    digits = rng.randint(1, len(str(highest)))
+    return rng.randint(max(2, 10 ** (digits - 1)), min(10**digits - 1, highest))
 
 
 def another(rng: random.Random, value: Value) -> Value:

@@ -39,6 +39,8 @@ from bayling.templates import Message
 
 log = logging.getLogger(__name__)
 
+_ERRORS = (400, 404, 413, 415, 429, 500, 503, 504)
+
 
 @dataclass(frozen=True)
 class About:
@@ -56,7 +58,9 @@ def create_app(about: About, answering: Answering) -> FastAPI:
         title="BayLing",
         version=__version__,
         description=f"Model {about.name}, version {about.version}.",
-        responses={status: {"model": ErrorBody} for status in (400, 404, 413, 429, 500, 503, 504)},
+        responses={
+            status: {"model": ErrorBody} for status in (400, 404, 413, 415, 429, 500, 503, 504)
+        },
     )
     app.add_middleware(Envelope, version=about.version)
     errors.install(app)

@@ -130,7 +130,12 @@ def install(app: FastAPI) -> None:
         return error.response()
 
     @app.exception_handler(RequestValidationError)
-    async def validation_error(_: Request, error: RequestValidationError) -> JSONResponse:
+    async def validation_error(request: Request, error: RequestValidationError) -> JSONResponse:
+        # Nothing else is read as JSON: a page of another site could send it unasked.
+        media_type = request.headers.get("content-type", "").partition(";")[0].strip()
+        if request.method == "POST" and media_type != "application/json":
+            message = "the body must be JSON: send it with content-type: application/json"
+            return ApiError(415, message, code="unsupported_media_type").response()
         return _validation(error).response()
 
     @app.exception_handler(HTTPException)
