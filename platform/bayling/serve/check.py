@@ -80,14 +80,18 @@ def _sentences(path: Path) -> list[dict[str, Any]]:
 
 
 def _conversation(path: Path) -> list[str]:
-    """The user's turns of the first conversation that has three; of the longest otherwise."""
+    """The user's turns of the first conversation that has three; of the longest otherwise.
+
+    One whose refinements ask for different things comes before one that asks the same twice:
+    they do where their sentences begin differently.
+    """
     rows: Sequence[list[str]] = [
         [message["content"] for message in row["messages"] if message["role"] == "user"]
         for row in _lines(path)
     ]
-    for turns in rows:
-        if len(turns) == _TURNS:
-            return turns
+    fitting = [turns for turns in rows if len(turns) == _TURNS]
+    if fitting:
+        return max(fitting, key=lambda turns: len({turn[:2] for turn in turns[1:]}))
     return max(rows, key=len, default=[])[:_TURNS]
 
 
