@@ -82,8 +82,9 @@ def show(path: Path, config: Config) -> None:
     for message in result["conversation"]:
         who = "[cyan]user[/]     " if message["role"] == "user" else "[green]BayLing[/]  "
         console.print(f"  {who} {message['content']}", soft_wrap=True)
-    seconds = result["total_seconds"]
-    console.print(f"\n{seconds:.0f} s in all, {result['train_seconds']:.0f} s of them training.")
+    seconds, training = result["total_seconds"], result["train_seconds"]
+    now = f"{training:.0f} s of them training" if training < seconds else "trained before"
+    console.print(f"\n{seconds:.0f} s in all, {now}.")
     extra = _extra(config)
     console.print("[bold]Where to look next[/]")
     ui, serve = f"bayling ui{extra}", f"bayling serve{extra}"
