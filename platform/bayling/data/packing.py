@@ -11,7 +11,7 @@ sequence gives each conversation the logits it would have alone.
 
 from __future__ import annotations
 
-import bisect
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,25 +33,47 @@ class Packed:
     supervised: int
 
 
-def best_fit(lengths: list[int], capacity: int) -> list[list[int]]:
+def fill(lengths: list[int], capacity: int) -> list[list[int]]:
     """Indices of items, grouped so that each group's lengths sum to at most `capacity`.
 
-    Best-fit decreasing: each item, longest first, goes where it leaves the least room.
+    Each group takes the longest item that is left, and of the others those that fill it best: a
+    subset-sum over a bit set. Best-fit decreasing leaves every gap that is shorter than the
+    shortest item, and conversations have a shortest length.
     """
-    order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
-    groups: list[list[int]] = []
-    rooms: list[tuple[int, int]] = []  # (room left, group), sorted
-    for index in order:
-        place = bisect.bisect_left(rooms, (lengths[index], -1))
-        if place == len(rooms):
-            groups.append([index])
-            room, group = capacity - lengths[index], len(groups) - 1
-        else:
-            room, group = rooms.pop(place)
-            groups[group].append(index)
-            room -= lengths[index]
-        bisect.insort(rooms, (room, group))
+    left: dict[int, deque[int]] = {}
+    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
+        left.setdefault(lengths[index], deque()).append(index)
+    groups = []
+    while left:
+        group = []
+        for length in _fullest({length: len(items) for length, items in left.items()}, capacity):
+            group.append(left[length].popleft())
+            if not left[length]:
+                del left[length]
+        groups.append(group)
     return groups
+
+
+def _fullest(counts: dict[int, int], capacity: int) -> list[int]:
+    """The first of these lengths, which come longest first, and those that fill up the rest."""
+    longest = next(iter(counts))
+    reached = 1 << longest  # bit n: a sum of n is possible
+    mask = (2 << capacity) - 1
+    taken = []
+    for length, count in counts.items():
+        for _ in range(count - (length == longest)):
+            more = (reached | reached << length) & mask
+            if more == reached or reached >> capacity:
+                break
+            taken.append((length, reached))
+            reached = more
+    total = reached.bit_length() - 1
+    chosen = [longest]
+    for length, before in reversed(taken):
+        if not before >> total & 1:
+            chosen.append(length)
+            total -= length
+    return chosen
 
 
 def write_shard(conversations: list[tuple[str, Encoded]], length: int, folder: Path) -> Packed:
@@ -63,9 +85,9 @@ def write_shard(conversations: list[tuple[str, Encoded]], length: int, folder: P
     lengths = [len(encoded.ids) for _, encoded in conversations]
     if lengths and max(lengths) > length:
         raise ValueError(f"a conversation of {max(lengths)} tokens is longer than {length}")
-    # In the order of their first conversation: best-fit alone would sort them by length,
-    # and training would meet all long conversations together.
-    groups = sorted((sorted(group) for group in best_fit(lengths, length)), key=lambda g: g[0])
+    # In the order of their first conversation: filling sorts them by length, and training
+    # would meet all long conversations together.
+    groups = sorted((sorted(group) for group in fill(lengths, length)), key=lambda g: g[0])
     folder.mkdir(parents=True, exist_ok=True)
     shape = (len(groups), length)
     arrays = {
