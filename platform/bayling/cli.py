@@ -211,7 +211,9 @@ def _ui(arguments: argparse.Namespace) -> None:
         return
     runs.check_reachable(config.tracking)
     check_port("127.0.0.1", arguments.port)
-    print(f"MLflow with {config.tracking} at http://127.0.0.1:{arguments.port}  (stop: Ctrl-C)")
+    page = runs.page(config.tracking, config.experiment)
+    print(f"MLflow with {config.tracking} (stop: Ctrl-C)")
+    print(f"  http://127.0.0.1:{arguments.port}{page}", flush=True)
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
     command += ["--port", str(arguments.port), "--backend-store-uri", config.tracking]
     # One reader on one machine: no pool of processes, no scheduler of background jobs.

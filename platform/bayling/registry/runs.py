@@ -83,9 +83,7 @@ def experiment_id(tracking_uri: str, name: str, artifacts: Path) -> str:
     if existing is None:
         location = artifacts.resolve().as_uri() if tracking_uri.startswith("sqlite") else None
         try:
-            # So that the page opens on runs and curves instead of on traces of agents.
-            tags = {"mlflow.experimentKind": "custom_model_development"}
-            return str(mlflow.create_experiment(name, artifact_location=location, tags=tags))
+            return str(mlflow.create_experiment(name, artifact_location=location))
         except MlflowException:  # another process was faster
             existing = mlflow.get_experiment_by_name(name)
     if existing is None or existing.lifecycle_stage == "deleted":
@@ -94,6 +92,14 @@ def experiment_id(tracking_uri: str, name: str, artifacts: Path) -> str:
             "another with experiment=…"
         )
     return str(existing.experiment_id)
+
+
+def page(tracking_uri: str, name: str) -> str:
+    """Where in MLflow's pages the runs of the experiment `name` are; its front page before any."""
+    found = client(tracking_uri).get_experiment_by_name(name)
+    # Without the query MLflow 3 opens on traces of agents instead of on runs and curves.
+    query = "?workflowType=machine_learning"
+    return f"/#/experiments/{found.experiment_id}{query}" if found else f"/#/{query}"
 
 
 def open_run(
