@@ -8,8 +8,8 @@ back to an earlier setting finds the earlier output.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -236,29 +236,23 @@ class Pipeline:
         artifacts = Path(self.config.output_dir).expanduser().resolve() / "mlartifacts"
         return runs.experiment_id(self.config.tracking, self.config.experiment, artifacts)
 
-    @contextmanager
-    def _run(self, name: str, stage: str, key: str, parent: str | None) -> Iterator[TrackedRun]:
+    def _run(
+        self, name: str, stage: str, key: str, parent: str | None
+    ) -> AbstractContextManager[TrackedRun]:
         """An MLflow run that ends with the block, whichever way the block ends."""
         from bayling.registry import runs
 
-        tracked = runs.open_run(
-            self.config.tracking,
-            self._experiment(),
-            name=name,
-            key=self.fingerprints[key],
-            stage=stage,
-            parent=parent,
-            config=self.config,
+        return runs.ended_with_the_block(
+            runs.open_run(
+                self.config.tracking,
+                self._experiment(),
+                name=name,
+                key=self.fingerprints[key],
+                stage=stage,
+                parent=parent,
+                config=self.config,
+            )
         )
-        status = "FAILED"
-        try:
-            yield tracked
-            status = "FINISHED"
-        except KeyboardInterrupt:
-            status = "KILLED"
-            raise
-        finally:
-            runs.close_run(tracked, status)
 
     def _stage(
         self, name: str, position: str, parent: str | None, take_down: bool = True
@@ -348,21 +342,13 @@ def run_sweep(
         stage="sweep",
         config={"sweep": [overrides for overrides, _ in configs]},
     )
-    status = "FAILED"
     results: list[tuple[str, Any]] = []
-    try:
-        with local.connected(first.config.scale):
-            for overrides, config in configs:
-                try:
-                    results.append((overrides, work(Pipeline(config, watcher), tracked.run_id)))
-                except GateRefused as refusal:
-                    results.append((overrides, refusal))
-        status = "FINISHED"
-    except KeyboardInterrupt:
-        status = "KILLED"
-        raise
-    finally:
-        runs.close_run(tracked, status)
+    with runs.ended_with_the_block(tracked), local.connected(first.config.scale):
+        for overrides, config in configs:
+            try:
+                results.append((overrides, work(Pipeline(config, watcher), tracked.run_id)))
+            except GateRefused as refusal:
+                results.append((overrides, refusal))
     return results
 
 

@@ -35,11 +35,20 @@ def open_run(uri: str, experiment: str, key: str) -> TrackedRun:
 
 def test_an_interrupted_run_is_the_one_that_goes_on(uri: str, experiment: str) -> None:
     first = open_run(uri, experiment, "one")
-    runs.close_run(first, "KILLED")
-    second = open_run(uri, experiment, "one")
-    assert second.run_id == first.run_id
-    assert MlflowClient(uri).get_run(first.run_id).info.status == "RUNNING"
-    runs.close_run(second, "FINISHED")
+
+    def status() -> str:
+        return str(MlflowClient(uri).get_run(first.run_id).info.status)
+
+    for error, ended in ((KeyboardInterrupt, "KILLED"), (ValueError, "FAILED")):
+        with pytest.raises(error), runs.ended_with_the_block(first):
+            raise error
+        assert status() == ended
+        again = open_run(uri, experiment, "one")
+        assert again.run_id == first.run_id
+        assert status() == "RUNNING"
+    with runs.ended_with_the_block(again):
+        pass
+    assert status() == "FINISHED"
     assert open_run(uri, experiment, "one").run_id != first.run_id
     assert open_run(uri, experiment, "two").run_id != first.run_id
 

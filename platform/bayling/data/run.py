@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import babel
 import ray
 
 from bayling.data import conversations, heldout, packing, tokenizer
@@ -27,9 +26,6 @@ from bayling.model import ModelConfig
 from bayling.model_folder import load_chat, load_tokenizer
 from bayling.stage import Context, Manifest, total
 from bayling.templates import TEMPLATES, Conversation, Message, Template
-
-VERSIONS = {"babel": babel.__version__}
-"""What beside configuration and seed decides the output; part of the fingerprint."""
 
 
 def run(config: DataConfig, model: ModelConfig, context: Context) -> Manifest:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import getpass
 import time
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -134,10 +134,20 @@ def open_run(
     return TrackedRun(tracking_uri, experiment, run.info.run_id)
 
 
-def close_run(tracked: TrackedRun, status: str) -> None:
-    """End a run: FINISHED, FAILED or KILLED. A store that is gone does not hide the reason."""
-    with suppress(Exception):
-        client(tracked.tracking_uri).set_terminated(tracked.run_id, status)
+@contextmanager
+def ended_with_the_block(tracked: TrackedRun) -> Iterator[TrackedRun]:
+    """End an open run however the block ends: FINISHED, KILLED by Ctrl-C, or FAILED."""
+    status = "FAILED"
+    try:
+        yield tracked
+        status = "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    finally:
+        # A store that is gone must not hide the reason.
+        with suppress(Exception):
+            client(tracked.tracking_uri).set_terminated(tracked.run_id, status)
 
 
 def exists(tracking_uri: str, run_id: str | None) -> bool:
