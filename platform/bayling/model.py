@@ -8,6 +8,17 @@ from enum import Enum
 from bayling.errors import UserError
 
 
+class Licence(Enum):
+    """The terms of the base weights, and so of what is made from them."""
+
+    none = "none"
+    """There is no base: the weights are random at first."""
+    llama1 = "llama1"
+    llama2 = "llama2"
+    llama3 = "llama3"
+    other = "other"
+
+
 class TemplateName(Enum):
     bayling = "bayling"
     bayling3 = "bayling3"
@@ -22,7 +33,14 @@ class ModelConfig:
     name: str = "tiny"
     base: str | None = None
     """A local folder with config, tokenizer and safetensors. Without one the model starts
-    from random weights and the data stage trains its tokenizer."""
+    from random weights and the data stage trains its tokenizer. With one, its own config
+    says how the network looks; the sizes below serve to plan before it is there."""
+    source: str | None = None
+    """Where `base` comes from when it is not there yet: `hf://OWNER/NAME`, a bucket's address
+    (`s3://`, `gs://`) or a folder."""
+    revision: str | None = None
+    """The commit of a hub's repository; only with one is a download the same tomorrow."""
+    licence: Licence = Licence.none
     template: TemplateName = TemplateName.bayling
     context_length: int = 512
     """The longest prompt and answer together that the model is built and served for."""
@@ -38,6 +56,15 @@ class ModelConfig:
     """Standard deviation of the random weights."""
 
     def validate(self) -> None:
+        if self.base is None and self.source is not None:
+            raise UserError(
+                f"model.source={self.source} needs a place to lie: set model.base to a folder"
+            )
+        if self.licence is Licence.llama3 and not self.name.lower().startswith("llama-3"):
+            raise UserError(
+                f"model.name={self.name}: the Meta Llama 3 licence wants the name of a model "
+                f"made from it to begin with 'Llama-3': call it llama-3-{self.name}"
+            )
         if self.base is None and self.template is TemplateName.own:
             raise UserError(
                 "model.template=own takes the template from the base model's tokenizer: "

@@ -1,0 +1,1 @@
+"""What the `bayling` command does for each noun: its arguments and its work."""

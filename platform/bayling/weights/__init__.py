@@ -1,0 +1,1 @@
+"""Base weights: brought in, converted to safetensors, put together from deltas."""
