@@ -82,13 +82,14 @@ def test_a_stage_records_its_config_as_plain_json_and_what_it_read(tmp_path: Pat
         scale=ScaleConfig(device=Device.cuda),
         tracked=TrackedRun("sqlite:///unused", "bayling", "run-7"),
         report=lambda what, done, of: None,
+        note=lambda text: None,
     )
     manifest = context.manifest("train", TrainConfig())
     assert context.upstream("data") == (tmp_path / "data", upstream)
     assert manifest.inputs == {"data": "0123"}
     assert manifest.run_id == "run-7"
     assert manifest.fingerprint == "4567"
-    assert manifest.config["precision"] == "bf16"
+    assert manifest.config["precision"] == "auto"
     assert context.manifest("data", DataConfig()).config["languages"] == ["en", "zh", "de"]
 
 

@@ -128,6 +128,8 @@ class Context:
     scale: ScaleConfig
     tracked: TrackedRun
     report: Report
+    note: Callable[[str], None]
+    """Tells the person who watches something that is to stay on the screen."""
     take_down: bool = True
     """Whether what the stage leaves running on Ray has to be ended by it."""
     registered_model: str = "bayling"

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 
+TASKS = ("translate", "constrained", "interactive", "general")
+
+
 class TemplateError(UserError):
     """A conversation or a tokenizer that a template cannot take."""
 
@@ -41,7 +44,7 @@ class Conversation:
     id: str
     messages: tuple[Message, ...]
     task: str
-    """translate, constrained, interactive or general."""
+    """One of `TASKS`."""
     source_lang: str
     target_lang: str
     origin: str

@@ -81,6 +81,23 @@ def test_the_files_can_be_read_as_json_lines(tests: heldout.HeldOut, tmp_path: P
     assert "\\u" not in "".join(lines)  # a person can read it
 
 
+def test_what_the_loss_is_measured_on_has_the_answers_and_no_zero_shot_direction(
+    tests: heldout.HeldOut, tmp_path: Path
+) -> None:
+    heldout.write(tests, tmp_path)
+    rows = heldout.as_conversations(tmp_path)
+    trained = [row for row in tests.translate if not row["zero_shot"]]
+    assert len(rows) == len(trained) + len(tests.interactive)
+    for row, made in zip(trained, rows, strict=False):
+        assert made.id == row["id"]
+        assert [message.role for message in made.messages] == ["user", "assistant"]
+        assert made.messages[0].content == row["prompt"]
+        assert made.messages[1].content == row["target"]
+    for before, made in zip(tests.interactive, rows[len(trained) :], strict=True):
+        assert (made.id, made.task) == (before.id, before.task)
+        assert [m.content for m in made.messages] == [m.content for m in before.messages]
+
+
 def test_no_interactive_conversations_can_be_asked_for() -> None:
     config = DataConfig(languages=["en", "zh"], heldout_per_direction=2, heldout_interactive=0)
     assert heldout.build(config, 1).interactive == []

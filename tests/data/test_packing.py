@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from bayling.data import conversations, packing
 from bayling.data.config import DataConfig
-from bayling.data.packing import IGNORED, fill, write_shard
+from bayling.data.packing import IGNORED, Item, fill, write_shard
 from bayling.data.tokenizer import train
 from bayling.templates import BAYLING, ChatFormat, Encoded
 from bayling.train.batches import PackedTokens
@@ -29,7 +30,7 @@ def talk(rng: random.Random, length: int) -> Encoded:
     return Encoded(ids, supervised)
 
 
-def natural() -> list[tuple[str, Encoded]]:
+def natural() -> list[Item]:
     """The tokens of 2,000 generated conversations, a partition of the data stage's."""
     config = DataConfig(languages=["en", "zh", "de", "ru", "ar", "hi", "sw", "ja"])
     made = []
@@ -43,7 +44,7 @@ def natural() -> list[tuple[str, Encoded]]:
     chat = ChatFormat(train(texts, 3072, BAYLING, fixed), BAYLING)
     encoded = chat.encode([row.messages for row in made])
     kept = zip(made, encoded, strict=True)
-    return [(row.id, tokens) for row, tokens in kept if isinstance(tokens, Encoded)]
+    return [Item(row.id, tokens) for row, tokens in kept if isinstance(tokens, Encoded)]
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -64,16 +65,16 @@ def test_groups_are_filled_up_where_a_subset_does_it() -> None:
 
 
 def test_natural_conversations_fill_99_percent_of_their_sequences(tmp_path: Path) -> None:
-    rows = [(name, tokens) for name, tokens in natural() if len(tokens.ids) <= 256]
+    rows = [item for item in natural() if len(item.encoded.ids) <= 256]
     assert len(rows) > 1500
     packed = write_shard(rows, 256, tmp_path)
-    assert packed.tokens == sum(len(tokens.ids) for _, tokens in rows)
+    assert packed.tokens == sum(len(item.encoded.ids) for item in rows)
     assert packed.tokens / (packed.sequences * 256) >= 0.99
 
 
 def test_a_shard_holds_every_conversation_once_with_labels_on_its_answers(tmp_path: Path) -> None:
     rng = random.Random(1)
-    rows = [(f"id-{i}", talk(rng, rng.randint(2, 40))) for i in range(50)]
+    rows = [Item(f"id-{i}", talk(rng, rng.randint(2, 40)), group=i % 7) for i in range(50)]
     packed = write_shard(rows, 64, tmp_path)
     arrays = {name: np.load(tmp_path / f"{name}.npy") for name in packing.ARRAYS}
     for name, dtype in (("input_ids", "uint32"), ("labels", "int32"), ("position_ids", "uint16")):
@@ -82,12 +83,14 @@ def test_a_shard_holds_every_conversation_once_with_labels_on_its_answers(tmp_pa
     lengths = np.load(tmp_path / "lengths.npy")
     supervised = np.load(tmp_path / "supervised.npy")
     places = [line.split("\t") for line in (tmp_path / "conversations.tsv").open(encoding="utf-8")]
-    named = dict(rows)
+    named = {item.id: item for item in rows}
     used = [0] * packed.sequences
     for sequence, name in places:
-        row, tokens = int(sequence), named.pop(name.strip())
+        row, item = int(sequence), named.pop(name.strip())
+        tokens = item.encoded
         start, end = used[row], used[row] + len(tokens.ids)
         used[row] = end
+        assert (arrays["groups"][row, start:end] == item.group).all()
         assert arrays["input_ids"][row, start:end].tolist() == tokens.ids
         assert arrays["position_ids"][row, start:end].tolist() == list(range(len(tokens.ids)))
         assert arrays["labels"][row, start:end].tolist() == [
@@ -105,8 +108,8 @@ def test_a_shard_holds_every_conversation_once_with_labels_on_its_answers(tmp_pa
 
 
 def test_long_conversations_are_not_all_at_the_beginning(tmp_path: Path) -> None:
-    rows = [(str(i), Encoded([1] * (10 if i < 50 else 60), [False] * 60)) for i in range(100)]
-    rows = [(name, Encoded(tokens.ids, [True] * len(tokens.ids))) for name, tokens in rows]
+    lengths = [10 if i < 50 else 60 for i in range(100)]
+    rows = [Item(str(i), Encoded([1] * n, [True] * n)) for i, n in enumerate(lengths)]
     write_shard(rows, 64, tmp_path)
     first = np.load(tmp_path / "position_ids.npy")[0]
     assert first.max() < 60  # the corpus begins with short ones
@@ -114,14 +117,16 @@ def test_long_conversations_are_not_all_at_the_beginning(tmp_path: Path) -> None
 
 def test_a_conversation_longer_than_a_sequence_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="65 tokens is longer than 64"):
-        write_shard([("long", Encoded([1] * 65, [True] * 65))], 64, tmp_path)
+        write_shard([Item("long", Encoded([1] * 65, [True] * 65))], 64, tmp_path)
 
 
 def test_the_same_conversations_give_the_same_bytes(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         rng = random.Random(2)
         write_shard(
-            [(str(i), talk(rng, rng.randint(2, 30))) for i in range(30)], 64, tmp_path / folder
+            [Item(str(i), talk(rng, rng.randint(2, 30)), i % 3) for i in range(30)],
+            64,
+            tmp_path / folder,
         )
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
@@ -144,17 +149,23 @@ def model() -> LlamaForCausalLM:
 
 
 @pytest.fixture
-def rows() -> list[tuple[str, Encoded]]:
+def rows() -> list[Item]:
     rng = random.Random(3)
-    return [(str(i), talk(rng, rng.randint(3, 30))) for i in range(12)]
+    return [Item(str(i), talk(rng, rng.randint(3, 30)), i % 2) for i in range(12)]
+
+
+def read(folder: Path, rows: list[Item]) -> PackedTokens:
+    """As training reads what was packed."""
+    write_shard(rows, 48, folder / "shard-00000")
+    (folder / packing.GROUPS).write_text(json.dumps(["even", "odd"]), "utf-8")
+    return PackedTokens(folder)
 
 
 @torch.no_grad()
 def test_a_packed_conversation_has_the_logits_it_would_have_alone(
-    model: LlamaForCausalLM, rows: list[tuple[str, Encoded]], tmp_path: Path
+    model: LlamaForCausalLM, rows: list[Item], tmp_path: Path
 ) -> None:
-    write_shard(rows, 48, tmp_path / "shard-0")
-    packed = PackedTokens(tmp_path)
+    packed = read(tmp_path, rows)
     batch = packed.batch(np.arange(len(packed)))
     assert len(packed) > 2
     assert (packed.lengths < 48).any()  # some sequences have padding
@@ -162,9 +173,9 @@ def test_a_packed_conversation_has_the_logits_it_would_have_alone(
         input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False
     ).last_hidden_state
     logits = model.get_output_embeddings()(hidden)
-    named = dict(rows)
+    named = {item.id: item.encoded for item in rows}
     used = [0] * len(packed)
-    for line in (tmp_path / "shard-0" / "conversations.tsv").read_text("utf-8").splitlines():
+    for line in (tmp_path / "shard-00000" / "conversations.tsv").read_text("utf-8").splitlines():
         sequence, name = line.split("\t")
         row, ids = int(sequence), named[name].ids
         alone = model(input_ids=torch.tensor([ids]), use_cache=False).logits[0]
@@ -175,15 +186,18 @@ def test_a_packed_conversation_has_the_logits_it_would_have_alone(
 
 @torch.no_grad()
 def test_the_loss_of_a_packed_batch_is_that_of_its_conversations_apart(
-    model: LlamaForCausalLM, rows: list[tuple[str, Encoded]], tmp_path: Path
+    model: LlamaForCausalLM, rows: list[Item], tmp_path: Path
 ) -> None:
-    write_shard(rows, 48, tmp_path / "shard-0")
-    packed = PackedTokens(tmp_path)
-    together = PackedLoss(model)(**packed.batch(np.arange(len(packed))))
-    apart = torch.zeros(())
-    for _, tokens in rows:
-        ids = torch.tensor([tokens.ids])
-        labels = torch.where(torch.tensor([tokens.supervised]), ids, IGNORED)
-        apart += PackedLoss(model)(ids, labels, torch.arange(len(tokens.ids))[None])
-    torch.testing.assert_close(together, apart, atol=1e-3, rtol=1e-5)
-    assert int(packed.supervised.sum()) == sum(sum(tokens.supervised) for _, tokens in rows)
+    packed = read(tmp_path, rows)
+    loss = PackedLoss(model, len(packed.groups))
+    together = loss(**packed.batch(np.arange(len(packed))))
+    apart = torch.zeros(2, 2)
+    for item in rows:
+        ids = torch.tensor([item.encoded.ids])
+        wanted = torch.tensor([item.encoded.supervised])
+        labels = torch.where(wanted, ids, IGNORED)
+        apart[0, item.group] += PackedLoss(model)(ids, labels, torch.arange(ids.numel())[None])
+        apart[1, item.group] += wanted.sum()
+    torch.testing.assert_close(together, apart[0].sum(), atol=1e-3, rtol=1e-5)
+    torch.testing.assert_close(loss.by_group, apart, atol=1e-3, rtol=1e-5)
+    assert int(packed.supervised.sum()) == apart[1].sum()

@@ -9,13 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from running import Finished
 
 from bayling.config import compose
 from bayling.data import heldout
+from bayling.data.config import trained_directions
 from bayling.data.packing import IGNORED
 from bayling.data.run import _digest, _PartitionTask, read_conversations
+from bayling.language_families import family_of
 from bayling.model_folder import load_chat
+from bayling.train.batches import PackedTokens
 
 
 def test_one_process_without_ray_makes_the_same_bytes(smoke: Finished, tmp_path: Path) -> None:
@@ -28,6 +32,7 @@ def test_one_process_without_ray_makes_the_same_bytes(smoke: Finished, tmp_path:
         task.build(partition, frozenset(tests.texts))
         task.pack(partition)
     assert _digest(tmp_path / "conversations") == _digest(folder / "conversations")
+    assert {path.name for path in (tmp_path / "packed").iterdir()} >= {"groups.json"}
     assert _digest(tmp_path / "packed") == _digest(folder / "packed")
 
 
@@ -35,7 +40,7 @@ def test_no_conversation_is_lost_silently(smoke: Finished) -> None:
     manifest = smoke.outputs["data"]
     packed = sum(
         len((shard / "conversations.tsv").read_text("utf-8").splitlines())
-        for shard in (smoke.folder("data") / "packed").iterdir()
+        for shard in (smoke.folder("data") / "packed").glob("shard-*")
     )
     too_long = manifest.dropped.get("longer than data.sequence_length", 0)
     assert packed + too_long == manifest.counts["conversations"]
@@ -64,6 +69,46 @@ def test_packed_labels_spell_the_assistants_answers(smoke: Finished) -> None:
             if message.role == "assistant"
         )
         assert chat.tokenizer.decode(learnt) == answers
+
+
+def test_every_token_is_in_the_group_of_its_conversation(smoke: Finished) -> None:
+    folder = smoke.folder("data")
+    by_id = {
+        row.id: row
+        for path in (folder / "conversations").glob("part-*.parquet")
+        for row in read_conversations(path)
+    }
+    packed = PackedTokens(folder / "packed")
+    assert len(packed.groups) == len(set(packed.groups))
+    met = set()
+    for sequence in range(len(packed)):
+        names = packed.conversations(np.array([sequence]))
+        batch = packed.batch(np.array([sequence]))
+        groups = batch["groups"][0][: packed.lengths[sequence]]
+        starts = torch.nonzero(batch["position_ids"][0][: packed.lengths[sequence]] == 0).flatten()
+        parts = torch.tensor_split(groups, starts[1:])
+        for name, part in zip(names, parts, strict=True):
+            row = by_id[name]
+            [group] = {packed.groups[index] for index in part.tolist()}
+            assert group == f"{row.task}/{family_of(row.target_lang)}"
+            met.add(group)
+    assert len(met) > 2
+
+
+def test_heldout_conversations_are_packed_like_those_of_training(smoke: Finished) -> None:
+    folder = smoke.folder("data")
+    manifest = smoke.outputs["data"]
+    packed = PackedTokens(folder / manifest.outputs["heldout_packed"])
+    assert packed.groups == PackedTokens(folder / "packed").groups
+    assert packed.sequence_length == smoke.config.data.sequence_length
+    assert int(packed.supervised.sum()) == manifest.counts["heldout_supervised_tokens"] > 0
+    rows = {row.id: row for row in heldout.as_conversations(folder)}
+    names = packed.conversations(np.arange(len(packed)))
+    assert sorted(names) == sorted(rows), "each is there once"
+    trained = set(trained_directions(smoke.config.data.languages))
+    assert {(row.source_lang, row.target_lang) for row in rows.values()} <= trained
+    seen = PackedTokens(folder / "packed")
+    assert not set(names) & set(seen.conversations(np.arange(len(seen))))
 
 
 def test_the_driver_does_not_hold_the_corpus(tmp_path: Path) -> None:

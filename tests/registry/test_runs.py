@@ -1,7 +1,9 @@
-"""Runs that end, curves without a seam, and versions that are found again."""
+"""Runs that end, and versions that are found again."""
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -53,20 +55,6 @@ def test_an_interrupted_run_is_the_one_that_goes_on(uri: str, experiment: str) -
     assert open_run(uri, experiment, "two").run_id != first.run_id
 
 
-def test_no_step_of_a_curve_is_logged_twice(uri: str, experiment: str) -> None:
-    tracked = open_run(uri, experiment, "curve")
-    before = runs.Curve(tracked, "loss")
-    for step in (1, 2, 3):
-        before.log(step, {"loss": 1.0 / step})
-    before.flush()
-    after = runs.Curve(tracked, "loss")  # went on from a checkpoint at step 1
-    for step in (2, 3, 4):
-        after.log(step, {"loss": 1.0 / step})
-    after.flush()
-    history = MlflowClient(uri).get_metric_history(tracked.run_id, "loss")
-    assert [metric.step for metric in history] == [1, 2, 3, 4]
-
-
 def test_nested_configuration_becomes_flat_parameters() -> None:
     flat = runs.flatten({"train": {"steps": 2}, "data": {"languages": ["en", "zh"]}, "name": "x"})
     assert flat == {"train.steps": "2", "data.languages": "en, zh", "name": "x"}
@@ -108,3 +96,18 @@ def test_a_version_whose_files_are_gone_is_told(
 def test_a_store_that_cannot_be_used_is_refused_at_once(address: str) -> None:
     with pytest.raises(UserError, match="tracking"):
         runs.check_reachable(address)
+
+
+def test_runs_that_begin_together_may_use_the_same_data(uri: str, experiment: str) -> None:
+    tracked = [open_run(uri, experiment, f"together {number}") for number in range(6)]
+    start = threading.Barrier(len(tracked))
+
+    def log(run: TrackedRun) -> None:
+        start.wait()
+        runs.log_dataset(run, name="cldr", digest="1f", source="/data", profile={})
+
+    with ThreadPoolExecutor(len(tracked)) as pool:
+        list(pool.map(log, tracked))
+    for run in tracked:
+        [used] = runs.client(uri).get_run(run.run_id).inputs.dataset_inputs
+        assert (used.dataset.name, used.dataset.digest) == ("cldr", "1f")

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from bayling.data.packing import write_shard
+from bayling.data.packing import GROUPS, Item, write_shard
 from bayling.errors import UserError
 from bayling.templates import Encoded
 from bayling.train.batches import Order, PackedTokens, deal, micro_steps
@@ -81,9 +82,11 @@ def test_a_step_is_dealt_out_exactly_once_in_as_many_micro_batches_everywhere(
 
 def write(folder: Path, count: int, first: int) -> None:
     rows = [
-        (str(i), Encoded([first + i] * 5 + [2], [False] * 3 + [True] * 3)) for i in range(count)
+        Item(f"{first + i}", Encoded([first + i] * 5 + [2], [False] * 3 + [True] * 3), i % 2)
+        for i in range(count)
     ]
     write_shard(rows, 8, folder)
+    (folder.parent / GROUPS).write_text(json.dumps(["translate/slavic", "translate/semitic"]))
 
 
 def test_shards_are_read_as_one_list(tmp_path: Path) -> None:
@@ -96,9 +99,19 @@ def test_shards_are_read_as_one_list(tmp_path: Path) -> None:
     assert batch["input_ids"][:, 0].tolist() == [21, 10, 20, 12]
     assert batch["labels"][0].tolist() == [-100, -100, -100, 21, 21, 2, -100, -100]
     assert batch["position_ids"][0].tolist() == [0, 1, 2, 3, 4, 5, 0, 1]
+    assert batch["groups"][:, 0].tolist() == [1, 0, 0, 0]
+    assert packed.groups == ["translate/slavic", "translate/semitic"]
     assert {tensor.dtype for tensor in batch.values()} == {torch.int64}
     assert packed.lengths.tolist() == [6] * 5
     assert packed.supervised.tolist() == [3] * 5
+
+
+def test_the_conversations_of_a_batch_can_be_named(tmp_path: Path) -> None:
+    """Of a step that went wrong one wants to see the texts."""
+    write(tmp_path / "shard-00000", 12, 10)
+    write(tmp_path / "shard-00001", 2, 30)
+    packed = PackedTokens(tmp_path)
+    assert packed.conversations(np.array([13, 1, 11])) == ["31", "11", "21"]
 
 
 def test_a_folder_without_shards_is_refused_with_the_stage_to_run(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors import safe_open
 from tiny_model import make_model
 from torch import nn
 from transformers import AutoModelForCausalLM, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -181,15 +180,3 @@ def test_a_folder_without_a_model_is_refused_by_its_name(
 ) -> None:
     with pytest.raises(UserError, match=rf"model\.base={tmp_path}: no usable model"):
         network.build(ModelConfig(base=str(tmp_path)), tokenizer, 1, [1])
-
-
-def test_a_model_is_saved_as_bf16_safetensors_and_loads_again(
-    model: LlamaForCausalLM, tmp_path: Path
-) -> None:
-    weights = model.model.layers[1].self_attn.q_proj.weight.detach().bfloat16()
-    network.save_folder(model, None, tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} >= {"config.json", "model.safetensors"}
-    with safe_open(tmp_path / "model.safetensors", "pt") as file:
-        assert {file.get_tensor(name).dtype for name in file.keys()} == {torch.bfloat16}  # noqa: SIM118
-    loaded = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16)
-    assert torch.equal(loaded.model.layers[1].self_attn.q_proj.weight, weights)

@@ -18,7 +18,7 @@ from bayling.data.config import DataConfig, trained_directions, zero_shot_direct
 from bayling.errors import UserError
 from bayling.prompts import translate_prompt
 from bayling.stage import fingerprint, jsonable
-from bayling.templates import Conversation
+from bayling.templates import Conversation, Message
 
 TRANSLATE_FILE = "heldout/translate.jsonl"
 INTERACTIVE_FILE = "heldout/interactive.jsonl"
@@ -119,6 +119,27 @@ def _direction(
             f"CLDR has too few texts to test {source} → {target}: "
             "take one of them out of data.languages"
         )
+    return rows
+
+
+def as_conversations(folder: Path) -> list[Conversation]:
+    """What was written to `folder`, with the right answers: trained directions only, as the
+    loss on directions that training leaves out would hide how training goes."""
+    rows = []
+    for line in (folder / TRANSLATE_FILE).read_text("utf-8").splitlines():
+        row = json.loads(line)
+        if row["zero_shot"]:
+            continue
+        turns: tuple[Message, ...] = (
+            Message("user", row["prompt"]),
+            Message("assistant", row["target"]),
+        )
+        source, target = row["source_lang"], row["target_lang"]
+        rows.append(Conversation(row["id"], turns, "translate", source, target, row["origin"]))
+    for line in (folder / INTERACTIVE_FILE).read_text("utf-8").splitlines():
+        row = json.loads(line)
+        turns = tuple(Message(item["role"], item["content"]) for item in row.pop("messages"))
+        rows.append(Conversation(messages=turns, **row))
     return rows
 
 

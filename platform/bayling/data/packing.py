@@ -2,11 +2,11 @@
 
 A shard is three arrays of one shape (sequences, length), `input_ids` uint32, `labels` int32
 (-100 where the model is not trained to write) and `position_ids` uint16, which restart at 0
-with each conversation; `lengths` and `supervised`, how many tokens of each sequence are not
+with each conversation; `groups` uint8, which group of conversations (task and language family)
+each token belongs to; `lengths` and `supervised`, how many tokens of each sequence are not
 padding and how many the model is trained to write; and a table of (sequence, conversation id).
-Attention does not
-cross conversations (the restart is what the model's mask is made from), so a packed
-sequence gives each conversation the logits it would have alone.
+Attention does not cross conversations (the restart is what the model's mask is made from), so a
+packed sequence gives each conversation the logits it would have alone.
 """
 
 from __future__ import annotations
@@ -21,7 +21,25 @@ from numpy.lib.format import open_memmap
 from bayling.templates import Encoded
 
 IGNORED = -100
-ARRAYS = {"input_ids": np.uint32, "labels": np.int32, "position_ids": np.uint16}
+ARRAYS = {
+    "input_ids": np.uint32,
+    "labels": np.int32,
+    "position_ids": np.uint16,
+    "groups": np.uint8,
+}
+MOST_GROUPS = 256
+GROUPS = "groups.json"
+"""Beside the shards: the names of the groups, by index."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """A conversation on its way into a shard."""
+
+    id: str
+    encoded: Encoded
+    group: int = 0
+    """An index below `MOST_GROUPS`."""
 
 
 @dataclass
@@ -76,13 +94,13 @@ def _fullest(counts: dict[int, int], capacity: int) -> list[int]:
     return chosen
 
 
-def write_shard(conversations: list[tuple[str, Encoded]], length: int, folder: Path) -> Packed:
-    """Pack conversations (id, tokens), each at most `length` long, and write the arrays.
+def write_shard(conversations: list[Item], length: int, folder: Path) -> Packed:
+    """Pack conversations, each at most `length` long, and write the arrays.
 
     Raises:
         ValueError: a conversation is longer than a sequence.
     """
-    lengths = [len(encoded.ids) for _, encoded in conversations]
+    lengths = [len(item.encoded.ids) for item in conversations]
     if lengths and max(lengths) > length:
         raise ValueError(f"a conversation of {max(lengths)} tokens is longer than {length}")
     # In the order of their first conversation: filling sorts them by length, and training
@@ -101,7 +119,8 @@ def write_shard(conversations: list[tuple[str, Encoded]], length: int, folder: P
         start = 0
         arrays["labels"][row] = IGNORED
         for index in group:
-            name, encoded = conversations[index]
+            item = conversations[index]
+            encoded = item.encoded
             ids = np.asarray(encoded.ids, dtype=np.uint32)
             end = start + len(ids)
             arrays["input_ids"][row, start:end] = ids
@@ -109,7 +128,8 @@ def write_shard(conversations: list[tuple[str, Encoded]], length: int, folder: P
             arrays["position_ids"][row, start:end] = np.arange(len(ids))
             lengths_used[row] += len(ids)
             supervised[row] += sum(encoded.supervised)
-            names.append(f"{row}\t{name}")
+            arrays["groups"][row, start:end] = item.group
+            names.append(f"{row}\t{item.id}")
             start = end
         # What is left over is a conversation of its own, so that nothing attends to it.
         arrays["position_ids"][row, start:] = np.arange(length - start)

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,11 @@ from bayling.data import conversations, heldout, packing, tokenizer
 from bayling.data.cldr import LICENCE, ORIGIN
 from bayling.data.config import DataConfig, trained_directions, zero_shot_directions
 from bayling.errors import UserError
+from bayling.language_families import family_of
 from bayling.model import ModelConfig
 from bayling.model_folder import load_chat, load_tokenizer
-from bayling.stage import Context, Manifest, total
-from bayling.templates import TEMPLATES, Conversation, Message, Template
+from bayling.stage import Context, Manifest, total, write_json
+from bayling.templates import TASKS, TEMPLATES, Conversation, Message, Template
 
 
 def run(config: DataConfig, model: ModelConfig, context: Context) -> Manifest:
@@ -65,11 +66,13 @@ def run(config: DataConfig, model: ModelConfig, context: Context) -> Manifest:
     packed = _each_partition(
         partitions, lambda row: task.pack(row["id"]), context, partitions + 1, steps
     )
+    heldout_size = _as_a_task(task.pack_heldout)
 
     manifest = context.manifest("data", config)
     manifest.outputs = {
         "conversations": "conversations",
         "packed": "packed",
+        "heldout_packed": "heldout/packed",
         "tokenizer": "tokenizer",
         "heldout_translate": heldout.TRANSLATE_FILE,
         "heldout_interactive": heldout.INTERACTIVE_FILE,
@@ -87,6 +90,7 @@ def run(config: DataConfig, model: ModelConfig, context: Context) -> Manifest:
         "fill": round(sizes["tokens"] / (sizes["sequences"] * config.sequence_length), 4),
         "heldout_translate": len(tests.translate),
         "heldout_interactive": len(tests.interactive),
+        "heldout_supervised_tokens": heldout_size["supervised_tokens"],
         "trained_directions": len(trained_directions(config.languages)),
         "zero_shot_directions": len(zero_shot_directions(config.languages)),
     }
@@ -156,8 +160,21 @@ class _PartitionTask:
     def pack(self, partition: int) -> dict[str, Any]:
         """Tokenise and pack the partition; returns sizes."""
         os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one task, one core
+        rows = read_conversations(self.folder / "conversations" / _name(partition))
+        target = self.folder / "packed" / f"shard-{partition:05d}"
+        sizes, dropped = self._pack(list(rows), target)
+        return {"step": "packed:", "partition": partition, "sizes": sizes, "dropped": dropped}
+
+    def pack_heldout(self) -> dict[str, int]:
+        """Pack the held-out conversations, on which training measures its loss; returns sizes."""
+        rows = heldout.as_conversations(self.folder)
+        return self._pack(rows, self.folder / "heldout" / "packed" / "shard-00000")[0]
+
+    def _pack(
+        self, rows: list[Conversation], target: Path
+    ) -> tuple[dict[str, int], dict[str, int]]:
         chat = load_chat(self.folder / "tokenizer", self.model.template.value)
-        rows = list(read_conversations(self.folder / "conversations" / _name(partition)))
+        names = group_names(self.config)
         dropped: Counter[str] = Counter()
         kept = []
         encoded = chat.encode([row.messages for row in rows])
@@ -167,19 +184,22 @@ class _PartitionTask:
             elif len(tokens.ids) > self.config.sequence_length:
                 dropped["longer than data.sequence_length"] += 1
             else:
-                kept.append((row.id, tokens))
-        target = self.folder / "packed" / f"shard-{partition:05d}"
+                group = names.index(f"{row.task}/{family_of(row.target_lang)}")
+                kept.append(packing.Item(row.id, tokens, group))
         packed = packing.write_shard(kept, self.config.sequence_length, target)
-        return {
-            "step": "packed:",
-            "partition": partition,
-            "sizes": {
-                "sequences": packed.sequences,
-                "tokens": packed.tokens,
-                "supervised_tokens": packed.supervised,
-            },
-            "dropped": dict(dropped),
+        write_json(target.parent / packing.GROUPS, names)
+        sizes = {
+            "sequences": packed.sequences,
+            "tokens": packed.tokens,
+            "supervised_tokens": packed.supervised,
         }
+        return sizes, dict(dropped)
+
+
+def group_names(config: DataConfig) -> list[str]:
+    """The groups by which losses are told apart: every task in every target's language family."""
+    families = sorted({family_of(tag) for tag in config.languages})
+    return [f"{task}/{family}" for task in TASKS for family in families]
 
 
 def _train_tokenizer(
@@ -195,7 +215,14 @@ def _train_tokenizer(
         made.model_max_length = model.context_length
         made.save_pretrained(folder / "tokenizer")
 
-    ray.get(ray.remote(train).options(num_cpus=1).remote())
+    _as_a_task(train)
+
+
+def _as_a_task(work: Callable[[], Any]) -> Any:
+    def run_it() -> Any:
+        return work()
+
+    return ray.get(ray.remote(run_it).options(num_cpus=1).remote())
 
 
 def _sample(folder: Path, size: int) -> Iterator[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import getpass
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -134,6 +134,16 @@ def open_run(
     return TrackedRun(tracking_uri, experiment, run.info.run_id)
 
 
+def find(tracking_uri: str, experiment: str, key: str) -> str | None:
+    """The id of the newest run of a key, None where there is none; `experiment` is a name."""
+    mlflow = client(tracking_uri)
+    found = mlflow.get_experiment_by_name(experiment)
+    if found is None:
+        return None
+    runs = mlflow.search_runs([found.experiment_id], f"tags.`{KEY}` = '{key}'", max_results=1)
+    return str(runs[0].info.run_id) if runs else None
+
+
 @contextmanager
 def ended_with_the_block(tracked: TrackedRun) -> Iterator[TrackedRun]:
     """End an open run however the block ends: FINISHED, KILLED by Ctrl-C, or FAILED."""
@@ -229,6 +239,7 @@ def log_dataset(
     import json
 
     from mlflow.entities import Dataset, DatasetInput, InputTag
+    from mlflow.exceptions import MlflowException
 
     dataset = Dataset(
         name=name,
@@ -238,43 +249,10 @@ def log_dataset(
         profile=json.dumps(jsonable(profile), ensure_ascii=False),
     )
     tags = [InputTag("mlflow.data.context", context)]
-    client(tracked.tracking_uri).log_inputs(tracked.run_id, [DatasetInput(dataset, tags)])
-
-
-class Curve:
-    """Writes a training curve from one process: buffered, and no step twice.
-
-    After a restart the steps that were logged before the interruption come by again; what the
-    store already holds is left out.
-    """
-
-    def __init__(self, tracked: TrackedRun, key: str, every_seconds: float = 5.0) -> None:
-        self._tracked = tracked
-        self._client = client(tracked.tracking_uri)
-        history = self._client.get_metric_history(tracked.run_id, key)
-        self.last_step = max((metric.step for metric in history), default=0)
-        self._rows: list[Any] = []
-        self._every = every_seconds
-        self._flushed = time.monotonic()
-
-    def log(self, step: int, values: dict[str, float]) -> None:
-        from mlflow.entities import Metric
-
-        if step <= self.last_step:
-            return
-        self.last_step = step
-        now = int(time.time() * 1000)
-        self._rows += [Metric(key, value, now, step) for key, value in values.items()]
-        if time.monotonic() - self._flushed > self._every:
-            self.flush()
-
-    def flush(self) -> None:
-        rows, self._rows = self._rows, []
-        for batch in _batches(rows, 900):
-            self._client.log_batch(self._tracked.run_id, metrics=batch)
-        self._flushed = time.monotonic()
-
-
-def _batches(rows: list[Any], size: int) -> Iterable[list[Any]]:
-    for start in range(0, len(rows), size):
-        yield rows[start : start + size]
+    inputs = [DatasetInput(dataset, tags)]
+    try:
+        client(tracked.tracking_uri).log_inputs(tracked.run_id, inputs)
+    except MlflowException:
+        # MLflow looks whether it knows the dataset and then inserts it: of two runs that name the
+        # same one at the same moment, the slower violates a constraint. By now it is known.
+        client(tracked.tracking_uri).log_inputs(tracked.run_id, inputs)

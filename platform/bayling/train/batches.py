@@ -6,6 +6,7 @@ so a run that was resumed, or goes on with more or fewer workers, sees the same 
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,9 @@ import numpy as np
 import torch
 
 from bayling.errors import UserError
+
+_ARRAYS = ("input_ids", "labels", "position_ids", "groups")
+_GROUPS = "groups.json"
 
 
 class PackedTokens:
@@ -26,32 +30,45 @@ class PackedTokens:
         def arrays(name: str) -> list[np.ndarray]:
             return [np.load(shard / f"{name}.npy", mmap_mode="r") for shard in shards]
 
-        self._ids, self._labels = arrays("input_ids"), arrays("labels")
-        self._positions = arrays("position_ids")
+        self._arrays = {name: arrays(name) for name in _ARRAYS}
+        self._shards = shards
+        self.groups: list[str] = json.loads((folder / _GROUPS).read_text("utf-8"))
+        """Names of the groups of conversations (task/language family), by index."""
         self.lengths = np.concatenate(arrays("lengths"))
         """Tokens of each sequence that are not padding."""
         self.supervised = np.concatenate(arrays("supervised"))
         """Tokens of each sequence that the model is trained to write."""
-        self._starts = np.cumsum([0, *(len(shard) for shard in self._ids)])
-        self.sequence_length = int(self._ids[0].shape[1])
+        self._starts = np.cumsum([0, *(len(shard) for shard in self._arrays["input_ids"])])
+        self.sequence_length = int(self._arrays["input_ids"][0].shape[1])
 
     def __len__(self) -> int:
         return int(self._starts[-1])
 
     def batch(self, sequences: np.ndarray) -> dict[str, torch.Tensor]:
-        """`input_ids`, `labels`, `position_ids`, each (sequences, sequence_length), int64."""
-        shards = np.searchsorted(self._starts, sequences, side="right") - 1
-        rows = sequences - self._starts[shards]
+        """`input_ids`, `labels`, `position_ids` and `groups`, each (sequences, sequence_length),
+        int64."""
+        shards, rows = self._places(sequences)
 
         def gather(arrays: list[np.ndarray]) -> torch.Tensor:
             picked = [arrays[shard][row] for shard, row in zip(shards, rows, strict=True)]
             return torch.from_numpy(np.stack(picked).astype(np.int64))
 
-        return {
-            "input_ids": gather(self._ids),
-            "labels": gather(self._labels),
-            "position_ids": gather(self._positions),
-        }
+        return {name: gather(arrays) for name, arrays in self._arrays.items()}
+
+    def conversations(self, sequences: np.ndarray) -> list[str]:
+        """Ids of the conversations in these sequences, for a report about a batch."""
+        ids = []
+        for shard, row in zip(*self._places(sequences), strict=True):
+            with (self._shards[shard] / "conversations.tsv").open(encoding="utf-8") as file:
+                for line in file:
+                    sequence, _, name = line.rstrip("\n").partition("\t")
+                    if sequence == str(row):
+                        ids.append(name)
+        return ids
+
+    def _places(self, sequences: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        shards = np.searchsorted(self._starts, sequences, side="right") - 1
+        return shards, sequences - self._starts[shards]
 
 
 @dataclass(frozen=True)

@@ -1,21 +1,31 @@
-"""Checkpoints: each worker saves its shard; a checksum beside each tells a damaged file.
+"""Checkpoints: written aside while training goes on, checked when read, read by any number of
+workers.
 
-Ray Train collects the shards of all workers into one folder of the run's storage and counts
-the checkpoint only when all have reported. The shards are DeepSpeed's own files and are read
-from the run's private storage only, after their checksums were compared.
+A checkpoint is a folder `step-00000100` with one safetensors file a worker, an index of the
+pieces in them, their checksums and a `progress.json`. It is written in a hidden folder that is
+renamed when every worker's part is on disk: complete or absent. The pieces are named and do not
+depend on the number of workers (see `state`), so a run goes on with more or fewer of them without
+a conversion, and nothing is pickled.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+import os
+import shutil
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from bayling.errors import UserError
+import torch
 
-_TAG = "state"
+from bayling.errors import UserError
+from bayling.train.state import KEYS, WEIGHT
+
+_PROGRESS, _INDEX = "progress.json", "index.json"
+_NAME = "step-{:08d}"
 
 
 @dataclass(frozen=True)
@@ -27,67 +37,195 @@ class Progress:
     workers: int
     fingerprint: str
     """Of the train stage: configuration, data, seed."""
-    seconds: float
-    """Time spent in steps so far."""
+    shapes: dict[str, list[int]]
+    """Every trained parameter's whole shape."""
+    heldout: float | None = None
+    """The last held-out loss measured; the score that the best are kept by."""
+    scaler: dict[str, float] = field(default_factory=dict)
+    """The state of fp16's loss scale."""
+    losses: list[float] = field(default_factory=list)
+    """Of recent steps, by which a spike is told."""
+    meter: dict[str, Any] = field(default_factory=dict)
+    """Sums that have not become a row of the curve yet."""
 
 
-def save(engine: Any, folder: Path, rank: int, progress: Progress) -> None:
-    """This worker's part of a checkpoint, into a folder of its own. Every rank must call it."""
-    engine.save_checkpoint(str(folder), tag=_TAG)
-    if rank == 0:
-        (folder / "progress.json").write_text(json.dumps(asdict(progress)), "utf-8")
-    sums = {
-        str(path.relative_to(folder)): _sha256(path)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-    (folder / f"checksums-{rank:05d}.json").write_text(json.dumps(sums), "utf-8")
+class Checkpoint:
+    """A complete checkpoint on disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._open: dict[str, Any] = {}
+
+    @cached_property
+    def progress(self) -> Progress:
+        return Progress(**json.loads((self.folder / _PROGRESS).read_text("utf-8")))
+
+    @cached_property
+    def _pieces(self) -> dict[str, list[tuple[int, int, str]]]:
+        """Name → (start, stop, file) of its pieces, in order."""
+        index = json.loads((self.folder / _INDEX).read_text("utf-8"))
+        return {
+            name: sorted((start, stop, file) for start, stop, file in pieces)
+            for name, pieces in index["pieces"].items()
+        }
+
+    def damage(self, rank: int = 0, workers: int = 1) -> str | None:
+        """What is wrong with this worker's share of the files; None where all is well."""
+        try:
+            sums = json.loads((self.folder / _INDEX).read_text("utf-8"))["sha256"]
+            self.progress  # noqa: B018 - reading it is the check
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            return f"{self.folder} cannot be read ({error})"
+        for name in sorted(sums)[rank::workers]:
+            path = self.folder / name
+            if not path.exists():
+                return f"{path} is missing"
+            if sha256(path) != sums[name]:
+                return f"{path} is damaged: its checksum differs"
+        return None
+
+    def read(self, name: str, key: str, start: int, stop: int) -> torch.Tensor:
+        """A piece of a parameter (`state.KEYS`), flattened, from `start` to before `stop`.
+
+        Raises:
+            UserError: the checkpoint does not hold all of it.
+        """
+        parts = []
+        reached = start
+        for first, last, file in self._pieces.get(name, ()):
+            if last <= reached or first >= stop:
+                continue
+            if first > reached:
+                break
+            upto = min(last, stop)
+            parts.append(
+                self._file(file).get_slice(f"{name}|{key}")[reached - first : upto - first]
+            )
+            reached = upto
+        if reached != stop:
+            raise UserError(f"{self.folder} does not hold all of {name}: is it of another model?")
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+    def weight(self, name: str) -> torch.Tensor:
+        """A whole trained parameter in fp32, in its own shape."""
+        shape = self.progress.shapes[name]
+        size = int(torch.Size(shape).numel())
+        return self.read(name, WEIGHT, 0, size).view(shape)
+
+    def _file(self, name: str) -> Any:
+        from safetensors import safe_open
+
+        if name not in self._open:
+            self._open[name] = safe_open(self.folder / name, framework="pt")
+        return self._open[name]
 
 
-def read_progress(folder: Path, fingerprint: str, workers: int) -> Progress:
-    """What a checkpoint is of.
+def complete(root: Path) -> list[Checkpoint]:
+    """The complete checkpoints below `root`, the newest first."""
+    folders = sorted(root.glob("step-" + "[0-9]" * 8), reverse=True)
+    return [Checkpoint(folder) for folder in folders]
+
+
+def clean(root: Path) -> None:
+    """Remove what unfinished writes left behind. For one worker, before any of them writes."""
+    for folder in root.glob(".step-*"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def set_aside(checkpoint: Checkpoint) -> Path:
+    """Rename a damaged checkpoint, so that it is not found again and can be looked at."""
+    target = checkpoint.folder.with_name(checkpoint.folder.name + ".damaged")
+    shutil.rmtree(target, ignore_errors=True)
+    checkpoint.folder.rename(target)
+    return target
+
+
+def check_fits(progress: Progress, fingerprint: str, shapes: dict[str, list[int]]) -> None:
+    """Refuse a checkpoint of another configuration or another model.
 
     Raises:
-        UserError: it is of another configuration or another number of workers.
+        UserError: which of the two, and the way out.
     """
-    progress = Progress(**json.loads((folder / "progress.json").read_text("utf-8")))
+    where = _NAME.format(progress.step)
     if progress.fingerprint != fingerprint:
-        raise UserError(f"{folder} is a checkpoint of another configuration: remove it")
-    if progress.workers != workers:
         raise UserError(
-            f"{folder} was written by {progress.workers} workers: go on with "
-            f"scale.workers={progress.workers}, or remove it to begin again"
+            f"{where} is a checkpoint of another configuration: remove the folder it is in"
         )
-    return progress
+    if progress.shapes != shapes:
+        names = sorted(set(progress.shapes) | set(shapes))
+        odd = next(name for name in names if progress.shapes.get(name) != shapes.get(name))
+        raise UserError(f"{where} is a checkpoint of another model ({odd} differs)")
 
 
-def load(engine: Any, folder: Path) -> None:
-    """Restore model and optimizer. Every rank must call it.
-
-    Raises:
-        UserError: a file is missing or does not have the checksum it was saved with.
-    """
-    verify(folder)
-    path, _ = engine.load_checkpoint(str(folder), tag=_TAG)
-    if path is None:
-        raise UserError(f"{folder} holds no checkpoint that DeepSpeed can read: remove it")
+def retained(checkpoints: list[Checkpoint], newest: int, best: int) -> set[Path]:
+    """Which of them stay: the newest, and those with the lowest held-out loss beside them."""
+    scored = [one for one in checkpoints if one.progress.heldout is not None]
+    scored.sort(key=lambda one: (one.progress.heldout, -one.progress.step))
+    return {one.folder for one in [*checkpoints[:newest], *scored[:best]]}
 
 
-def verify(folder: Path) -> None:
-    """Compare every file of a checkpoint with the checksum it was saved with."""
-    lists = sorted(folder.glob("checksums-*.json"))
-    if not lists:
-        raise UserError(f"{folder} is not a complete checkpoint: remove it")
-    for path in lists:
-        for name, expected in json.loads(path.read_text("utf-8")).items():
-            file = folder / name
-            if not file.exists() or _sha256(file) != expected:
-                raise UserError(
-                    f"{file} is damaged (its checksum differs): remove {folder}, and the "
-                    "run goes on from the checkpoint before it"
-                )
-
-
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Hex digest of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_shard(
+    folder: Path, rank: int, pieces: list[tuple[str, int, dict[str, torch.Tensor]]]
+) -> None:
+    """One worker's part: a safetensors file and, last, its entry for the index.
+
+    Args:
+        pieces: (name, start, tensors by `state.KEYS`), in memory that nobody writes to.
+    """
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"worker-{rank:05d}.safetensors"
+    save_file({f"{n}|{key}": t[key] for n, _, t in pieces for key in KEYS}, path)
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    places = {name: [start, start + tensors[WEIGHT].numel()] for name, start, tensors in pieces}
+    entry = {"file": path.name, "sha256": sha256(path), "pieces": places}
+    aside = folder / f".worker-{rank:05d}.json"
+    aside.write_text(json.dumps(entry), "utf-8")
+    aside.rename(folder / f"worker-{rank:05d}.json")
+
+
+def is_written(folder: Path, workers: int) -> bool:
+    """Whether every worker's part is there."""
+    return all((folder / f"worker-{rank:05d}.json").exists() for rank in range(workers))
+
+
+def publish(folder: Path, progress: Progress) -> Checkpoint:
+    """Join the parts' entries to an index and give the folder its name.
+
+    Raises:
+        OSError: the disk is full, or gone.
+    """
+    sums: dict[str, str] = {}
+    pieces: dict[str, list[tuple[int, int, str]]] = {}
+    for path in sorted(folder.glob("worker-*.json")):
+        entry = json.loads(path.read_text("utf-8"))
+        sums[entry["file"]] = entry["sha256"]
+        for name, (start, stop) in entry["pieces"].items():
+            pieces.setdefault(name, []).append((start, stop, entry["file"]))
+        path.unlink()
+    _write(folder / _INDEX, {"sha256": sums, "pieces": pieces})
+    _write(folder / _PROGRESS, asdict(progress))
+    target = folder.with_name(_NAME.format(progress.step))
+    shutil.rmtree(target, ignore_errors=True)  # of steps that were done again
+    folder.rename(target)
+    return Checkpoint(target)
+
+
+def unfinished(root: Path, step: int, attempt: str) -> Path:
+    """The hidden folder that a checkpoint is written in; `attempt` keeps restarts apart."""
+    return root / f".{_NAME.format(step)}.{attempt}"
+
+
+def _write(path: Path, value: Any) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        json.dump(value, file)
+        file.flush()
+        os.fsync(file.fileno())

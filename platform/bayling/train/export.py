@@ -1,14 +1,19 @@
-"""The export: a folder that transformers, vLLM and this platform load without further ado."""
+"""The export: a folder that transformers, vLLM and this platform load without further ado.
+
+It is made from a checkpoint, a tensor at a time, so that it needs neither the workers nor the
+memory of the whole model, and can be made of any checkpoint.
+"""
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from transformers import GenerationConfig, PreTrainedModel
+from transformers import GenerationConfig, PreTrainedConfig
 
 from bayling import __version__
 from bayling.languages import name_of
@@ -16,9 +21,14 @@ from bayling.model import ModelConfig
 from bayling.model_folder import Serving
 from bayling.stage import write_json
 from bayling.templates import ChatFormat, Message, TemplateError
-from bayling.train import network
+from bayling.train import adapters
+from bayling.train.checkpoint import Checkpoint
+from bayling.train.config import LoraConfig
+from bayling.train.licences import TERMS
+from bayling.weights.folder import Source as BaseSource
+from bayling.weights.tensors import ShardWriter, Weights
 
-PROVENANCE = "provenance.json"
+PROVENANCE, ADAPTER, CARD = "provenance.json", "adapter", "README.md"
 
 
 @dataclass(frozen=True)
@@ -32,19 +42,54 @@ class Origin:
     data_fingerprint: str
     run_id: str
     trained_steps: int
+    dtype: str = "bfloat16"
+    """Of the exported weights."""
 
 
-def write(
-    folder: Path,
-    model: PreTrainedModel,
-    state: dict[str, torch.Tensor] | None,
-    chat: ChatFormat,
-    origin: Origin,
-) -> None:
+class Source(Protocol):
+    """Weights to export, one at a time."""
+
+    config: dict[str, Any]
+    """`config.json`."""
+
+    def names(self) -> list[str]: ...
+    def tensor(self, name: str) -> torch.Tensor: ...
+
+
+class InMemory:
+    """Weights that are in memory already: those of an untrained model."""
+
+    def __init__(self, config: PreTrainedConfig, weights: dict[str, torch.Tensor]) -> None:
+        self.config = json.loads(config.to_json_string(use_diff=True))
+        self._weights = weights
+
+    def names(self) -> list[str]:
+        return list(self._weights)
+
+    def tensor(self, name: str) -> torch.Tensor:
+        return self._weights[name]
+
+
+class Trained:
+    """The weights of a checkpoint; what was frozen comes from the base, adapters are merged in."""
+
+    def __init__(self, checkpoint: Checkpoint, start: Path, lora: LoraConfig) -> None:
+        """`start` is the folder of the model that training started from."""
+        self.config = json.loads((start / "config.json").read_text("utf-8"))
+        self._checkpoint, self._lora = checkpoint, lora
+        self._base = Weights(start) if lora.rank else None
+
+    def names(self) -> list[str]:
+        return list(self._checkpoint.progress.shapes if self._base is None else self._base)
+
+    def tensor(self, name: str) -> torch.Tensor:
+        if self._base is None:
+            return self._checkpoint.weight(name)
+        return adapters.merged(name, self._base[name], self._lora, self._checkpoint.weight)
+
+
+def write(folder: Path, source: Source, chat: ChatFormat, origin: Origin) -> None:
     """Write weights, tokenizer, generation config, card and provenance; complete or absent.
-
-    Args:
-        state: gathered weights; None takes the model's own.
 
     Raises:
         TemplateError: the tokenizer's chat template would give other ids than training used.
@@ -52,7 +97,12 @@ def write(
     aside = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
-    network.save_folder(model, state, aside)
+    dtype = getattr(torch, origin.dtype)
+    writer = ShardWriter(aside)
+    for name in source.names():
+        writer.add(name, source.tensor(name).to(dtype))
+    writer.finish()
+    write_json(aside / "config.json", {**source.config, "dtype": origin.dtype})
     tokenizer = chat.tokenizer
     if chat.template is not None:
         tokenizer.chat_template = chat.template.chat_template()
@@ -77,10 +127,23 @@ def write(
             "run_id": origin.run_id,
             "trained_steps": origin.trained_steps,
             "data_fingerprint": origin.data_fingerprint,
+            "base_weights": BaseSource.read(Path(origin.model.base)) if origin.model.base else None,
             "config": origin.config,
         },
     )
-    (aside / "README.md").write_text(card(origin), "utf-8")
+    (aside / CARD).write_text(card(origin), "utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
+    aside.rename(folder)
+
+
+def write_adapter(folder: Path, checkpoint: Checkpoint, lora: LoraConfig, origin: Origin) -> None:
+    """Write the adapters alone, beside a base that others have too; complete or absent."""
+    aside = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    base = (origin.model.source or "").removeprefix("hf://") or str(origin.model.base)
+    names = list(checkpoint.progress.shapes)
+    adapters.write(aside, names, checkpoint.weight, lora, base)
+    (aside / CARD).write_text(card(origin), "utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     aside.rename(folder)
 
@@ -99,29 +162,37 @@ def _check_chat_template(chat: ChatFormat) -> None:
 
 def card(origin: Origin) -> str:
     """The model card, in the form that model hubs read."""
-    base = origin.model.base or "none (trained from random weights)"
+    model = origin.model
+    base = model.source or model.base or "none (trained from random weights)"
+    terms = TERMS[model.licence]
     licences = sorted(set(origin.licences.values()))
     languages = "\n".join(f"- {tag}" for tag in origin.languages)
     named = ", ".join(name_of(tag) for tag in origin.languages)
     sources = "\n".join(f"- {name}: {terms}" for name, terms in sorted(origin.licences.items()))
+    of = f"base_model: {model.source.removeprefix('hf://')}\n" if model.source else ""
     return f"""---
-language:
+license: {terms.hub_id}
+{of}language:
 {languages}
 pipeline_tag: translation
 library_name: transformers
 ---
 
-# BayLing ({origin.model.name})
+# BayLing ({model.name})
 
 A LLaMA that learned to translate, and to refine its translation turn by turn, from
 interactive translation (BayLing, arXiv 2306.10968; BayLing 2, arXiv 2411.16300).
 
-- **Base model**: {base}
+- **Base model**: {base}{f" at revision `{model.revision}`" if model.revision else ""}
 - **Languages**: {named}
-- **Chat template**: {origin.model.template.value}
-- **Context**: {origin.model.context_length} tokens
+- **Chat template**: {model.template.value}
+- **Context**: {model.context_length} tokens
 - **Optimizer steps**: {origin.trained_steps}
 - **Made by**: bayling-platform {__version__}, MLflow run `{origin.run_id}`
+
+## Licence of the base weights
+
+{terms.notes}
 
 ## Data and licences
 

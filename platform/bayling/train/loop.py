@@ -2,254 +2,437 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
+import json
+import math
 import time
-from dataclasses import dataclass
+import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 
-from bayling.model import ModelConfig
+from bayling.accelerators import spec
+from bayling.errors import StageFailed, UserError
 from bayling.model_folder import load_chat
-from bayling.scale import Device
-from bayling.stage import TrackedRun, write_json
-from bayling.train import checkpoint, export, network
-from bayling.train.batches import Order, PackedTokens, deal, micro_steps
-from bayling.train.config import Precision, TrainConfig
-from bayling.train.schedule import learning_rate
+from bayling.registry.curve import Curve
+from bayling.scale import ScaleConfig
+from bayling.shape import Shape
+from bayling.stage import write_json
+from bayling.templates import ChatFormat
+from bayling.train import checkpoint, events, export, flops, layout, setup, state
+from bayling.train.batches import PackedTokens
+from bayling.train.checkpoint import Checkpoint, Progress
+from bayling.train.config import OnBadStep
+from bayling.train.meter import Live, Meter
+from bayling.train.settings import BEATS, CHECKPOINTS, CURVE, Settings
+from bayling.train.trainer import Outcome, Trainer
+from bayling.train.watchdog import Beat, Heart
+from bayling.train.writer import Writer
 
-LIVE = "progress.json"
-"""Written by rank 0 beside the checkpoints, for whoever watches."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """All that a worker needs to know."""
-
-    train: TrainConfig
-    model: ModelConfig
-    packed: Path
-    tokenizer: Path
-    folder: Path
-    steps: int
-    seed: int
-    fingerprint: str
-    device: Device
-    threads: int
-    tracked: TrackedRun
-    origin: export.Origin
+_LEFT_OUT, _MICRO_BATCH = "left-out.json", "micro-batch.json"
+_ASK_AFTER_S = 2.0
+"""Between two questions to Ray whether a node is about to be taken away."""
+_MOST_LEFT_OUT = 20
 
 
-def deepspeed_config(train: TrainConfig, workers: int, device: Device) -> dict[str, Any]:
-    """DeepSpeed's configuration for this many workers; the global batch stays the same."""
-    zero: dict[str, Any] = {"stage": train.zero_stage}
-    if device is Device.cpu:
-        # There is no second stream to overlap with, and over gloo one all-reduce is faster than
-        # a reduction to each owner: by about 5 % of a step of the quickstart's.
-        zero |= {"overlap_comm": False, "reduce_scatter": False}
-    return {
-        "train_micro_batch_size_per_gpu": train.micro_batch,
-        "gradient_accumulation_steps": micro_steps(train.global_batch, train.micro_batch, workers),
-        "gradient_clipping": train.clip,
-        "bf16": {"enabled": train.precision is Precision.bf16},
-        "zero_optimization": zero,
-        "zero_allow_untested_optimizer": True,
-        "steps_per_print": 1_000_000_000,
-        "wall_clock_breakdown": False,
-    }
+class BadStep(StageFailed):
+    """Training was stopped because of a step's loss or gradient."""
 
 
 def train_worker(config: dict[str, Any]) -> None:
     """The function Ray Train runs in every worker; `config["settings"]` is a `Settings`."""
     settings: Settings = config["settings"]
-    if settings.device is Device.cpu:
-        os.environ["DS_ACCELERATOR"] = "cpu"
-        # Importing DeepSpeed compiles an optimizer that is not used here: seconds a worker.
-        os.environ["TORCHDYNAMO_DISABLE"] = "1"
-        # More threads than this worker's cores make OpenMP spin against the other workers.
-        torch.set_num_threads(settings.threads)
-    _Worker(settings).run()
+    setup.prepare_process(settings.scale.device, settings.scale.cpus_per_worker)
+    worker = _Worker(settings)
+    try:
+        worker.run()
+    except torch.OutOfMemoryError:
+        worker.halve_micro_batch()
+        raise
+    finally:
+        worker.close()
 
 
 class _Worker:
     def __init__(self, settings: Settings) -> None:
-        import deepspeed
+        import ray
         import ray.train
+        from ray.train.collective import broadcast_from_rank_zero
         from ray.train.torch import get_device
 
-        self.settings, train = settings, settings.train
+        self.settings = settings
+        self.train = settings.train
         context = ray.train.get_context()
         self.rank, self.workers = context.get_world_rank(), context.get_world_size()
-        self.device = get_device()
-        self.packed = PackedTokens(settings.packed)
-        self.order = Order(len(self.packed), train.global_batch, settings.seed)
-        self.chat = load_chat(settings.tokenizer, settings.model.template.value)
-
-        model = network.build(
+        self.root = settings.folder / CHECKPOINTS
+        self.attempt: str = broadcast_from_rank_zero(uuid.uuid4().hex[:8])
+        beats = settings.folder / BEATS
+        if self.rank == 0:
+            for old in beats.glob("beat-*.json"):
+                old.unlink(missing_ok=True)
+        node = ray.get_runtime_context().get_node_id()
+        self.heart = Heart(beats, Beat.of_this_process(self.rank, node, self.attempt))
+        self.system = _system_metrics(settings, context) if context.get_local_rank() == 0 else None
+        _check_gpu(settings.scale)
+        packed = PackedTokens(settings.packed)
+        self.heldout = PackedTokens(settings.heldout)
+        chat = load_chat(settings.tokenizer, settings.model.template.value)
+        self.layout = self._layout(packed.sequence_length)
+        self.trainer = Trainer(
+            self.train,
             settings.model,
-            self.chat.tokenizer,
-            settings.seed,
-            self.chat.stop_ids,
-            network.attention_for(self.device),
+            self.layout,
+            chat,
+            packed,
+            seed=settings.seed,
+            steps=settings.steps,
+            device=get_device(),
         )
-        self.parameters = network.parameter_count(model)
-        if self.rank == 0 and settings.model.base is None:
-            self._export_untrained(model)
-        if train.gradient_checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
-        module = network.PackedLoss(model)
-        optimizer = torch.optim.AdamW(
-            network.parameter_groups(model, train.weight_decay),
-            lr=train.learning_rate,
-            betas=(train.beta1, train.beta2),
-            fused=True,  # one pass over the state instead of ten, on a CPU too
+        self.writer = Writer(
+            self.root,
+            rank=self.rank,
+            workers=self.workers,
+            attempt=self.attempt,
+            newest=self.train.keep_checkpoints,
+            best=self.train.keep_best,
         )
-        buffers = network.exact_buffers(model)
-        self.engine, *_ = deepspeed.initialize(
-            model=module,
-            optimizer=optimizer,
-            config=deepspeed_config(train, self.workers, settings.device),
-        )
-        self.model = model
-        network.restore_buffers(model, buffers)
-        self.step, self.seconds = 0, 0.0
-        restored = ray.train.get_checkpoint()
-        if restored is not None:
-            with restored.as_directory() as folder:
-                progress = checkpoint.read_progress(
-                    Path(folder), settings.fingerprint, self.workers
-                )
-                checkpoint.load(self.engine, Path(folder))
-            self.step, self.seconds = progress.step, progress.seconds
+        self.shapes = state.shapes(self.trainer.engine)
+        self.meter: Meter | None = None
+        self.step = 0
+        self.heldout_loss: float | None = None
+        self.preempted = False
+        self.reported = False
+        self.asked = time.monotonic()
+        self.left_out: set[int] = set(_read_json(settings.folder / _LEFT_OUT, []))
+        kept = self._resume()
+        if self.rank == 0:
+            self._report_restart()
+        if kept is None and settings.model.base is None:
+            self._export_untrained(chat)
+        self.meter = self._meter(packed, kept) if self.rank == 0 else None
+        self.heart.progress()
 
     def run(self) -> None:
-        settings, train = self.settings, self.settings.train
-        meter = _Meter(self) if self.rank == 0 else None
-        window = torch.zeros(4, dtype=torch.float64)  # loss, supervised, tokens, seconds
-        while self.step < settings.steps:
-            started = time.perf_counter()
-            rate = learning_rate(self.step, settings.steps, train)
-            for group in self.engine.optimizer.param_groups:
-                group["lr"] = rate
-            sequences = self.order.step(self.step)
-            supervised = int(self.packed.supervised[sequences].sum())
-            loss = self._step(sequences, supervised)
-            self.step += 1
-            elapsed = time.perf_counter() - started
-            self.seconds += elapsed
-            tokens = int(self.packed.lengths[sequences].sum())
-            window += torch.tensor([loss, supervised, tokens, elapsed])
-            last = self.step == settings.steps
-            if self.step % train.log_every == 0 or last:
-                total = self._sum_losses(window)
-                if meter is not None:
-                    norm = float(self.engine.get_global_grad_norm() or 0.0)
-                    meter.log(self.step, total, rate, norm)
-                window.zero_()
-            if self.step % train.checkpoint_every == 0 or last:
-                if meter is not None:
-                    # What comes before a checkpoint is not computed again after it.
-                    meter.flush()
+        while self.step < self.settings.steps:
+            outcome = self._step()
+            if outcome is not None and outcome.trouble is not None and self._went_back(outcome):
+                continue
+            last = self.step == self.settings.steps
+            self._measure(outcome, last)
+            if self.step % self.train.checkpoint_every == 0 or last:
                 self._save()
-        self._export()
+            if outcome is not None and outcome.signals[1]:
+                self._ask_for_preemption()
+        self._finish()
 
-    def _step(self, sequences: Any, supervised: int) -> float:
-        """One optimizer step; returns this worker's part of the summed loss."""
-        micro = deal(sequences, self.settings.train.micro_batch, self.rank, self.workers)
-        # DeepSpeed divides by the accumulation steps and averages over the workers. What is
-        # wanted is the sum over the whole batch divided by its supervised tokens.
-        scale = len(micro) * self.workers / max(1, supervised)
-        total = 0.0
-        for part in micro:
-            # An empty share still takes part in the collectives, with a loss of nothing.
-            batch = self.packed.batch(part if len(part) else sequences[:1])
-            batch = {name: tensor.to(self.device) for name, tensor in batch.items()}
-            loss = self.engine(**batch)
-            if not len(part):
-                loss = loss * 0.0
-            self.engine.backward(loss * scale)
-            self.engine.step()
-            total += loss.item()
-        return total
+    def close(self) -> None:
+        """Let go of threads; whatever happened."""
+        self.heart.stop()
+        if self.meter is not None:
+            self.meter.close()
+        if self.system is not None:
+            self.system.finish()
 
-    def _sum_losses(self, window: torch.Tensor) -> torch.Tensor:
-        """The window with its loss summed over all workers; the rest is the same everywhere."""
-        total = window.clone()
-        if self.workers > 1:
-            loss = total[:1].to(self.device, torch.float32)
-            torch.distributed.all_reduce(loss)
-            total[0] = loss.item()
-        return total
+    def halve_micro_batch(self) -> None:
+        """Write down what the next attempt may take at most."""
+        if self.train.micro_batch is None and self.layout.micro_batch > 1:
+            half = self.layout.micro_batch // 2
+            write_json(self.settings.folder / _MICRO_BATCH, half)
+            text = f"out of memory with a micro batch of {self.layout.micro_batch}: {half} now"
+            events.record(self.settings.folder, text)
 
-    def _save(self) -> None:
+    def _layout(self, sequence_length: int) -> layout.Layout:
+        from ray.train.collective import broadcast_from_rank_zero
+
+        train, settings = self.train, self.settings
+        limit = _read_json(settings.folder / _MICRO_BATCH, None)
+        free = broadcast_from_rank_zero(layout.free_memory())
+        return layout.choose(
+            replace(train, micro_batch=limit) if limit else train,
+            Shape.of(settings.model),
+            settings.scale,
+            sequence_length,
+            self.workers,
+            free=free,
+        )
+
+    def _signals(self) -> list[float]:
+        """A write of this worker that failed, and rank 0's wish to ask Ray for preemptions."""
+        failed = self.writer.failure is not None and not self.reported
+        ask = self.rank == 0 and time.monotonic() - self.asked > _ASK_AFTER_S
+        if ask:
+            self.asked = time.monotonic()
+        return [float(failed), float(ask)]
+
+    def _step(self) -> Outcome | None:
+        """Take the next step; None where its batch is left out."""
+        self.step += 1
+        if self.step - 1 in self.left_out:
+            return None
+        started = time.perf_counter()
+        outcome = self.trainer.step(self.step - 1, self._signals())
+        self.heart.progress()
+        if self.meter is not None:
+            self.meter.stepped(self.step, outcome, time.perf_counter() - started)
+        if outcome.signals[0]:
+            self._lost_checkpoint()
+        return outcome
+
+    def _measure(self, outcome: Outcome | None, last: bool) -> None:
+        if self.step % self.train.heldout_every == 0 or last:
+            measured = self.trainer.heldout(self.heldout)
+            self.heldout_loss = measured.mean
+            if self.meter is not None:
+                self.meter.heldout(measured)
+        if self.meter is not None:
+            self.meter.live.totals.checkpoint_s += self._new_pause()
+            if outcome is not None and (self.step % self.train.log_every == 0 or last):
+                self.meter.log(outcome)
+            self.meter.commit(self.step)
+
+    def _new_pause(self) -> float:
+        pause, self.writer.pause_s = self.writer.pause_s, 0.0
+        return pause
+
+    def _save(self, wait: bool = False) -> None:
+        self.heart.progress()
+        started = time.perf_counter()
+        if self._lost_the_last() and not self.reported:
+            self._lost_checkpoint()
+        self.writer.pause_s += time.perf_counter() - started
+        trainer = self.trainer
+        progress = Progress(
+            step=self.step,
+            workers=self.workers,
+            fingerprint=self.settings.fingerprint,
+            shapes=self.shapes,
+            heldout=self.heldout_loss,
+            scaler=trainer.scaler(),
+            losses=trainer.guard.losses,
+            meter=self.meter.state if self.meter is not None else {},
+        )
+        self.reported = False
+        self.writer.save(trainer.pieces(), progress)
+        if wait:
+            self._lost_the_last()
+        self.heart.progress()
+
+    def _lost_the_last(self) -> bool:
+        """Wait until the last checkpoint is published, or lost for all workers; whether it is
+        lost. Every worker must call it: one that only waited would do so for ever where another
+        could not write its part."""
+        if self._agree(float(not self.writer.wait_for_part())):
+            self.writer.give_up()
+        self.writer.wait()
+        return bool(self._agree(float(self.writer.failure is not None)))
+
+    def _lost_checkpoint(self) -> None:
+        self.reported = True
+        self.writer.give_up()
+        if self.meter is not None:
+            self.meter.live.totals.failed_checkpoints += 1
+            why = self.writer.failure or "another worker could not write its part"
+            text = f"a checkpoint could not be written ({why}): training goes on without it"
+            events.record(self.settings.folder, text, step=self.step)
+
+    def _ask_for_preemption(self) -> None:
         import ray.train
 
-        progress = checkpoint.Progress(
-            self.step, self.workers, self.settings.fingerprint, self.seconds
-        )
-        with tempfile.TemporaryDirectory(prefix="bayling-checkpoint-") as folder:
-            checkpoint.save(self.engine, Path(folder), self.rank, progress)
-            ray.train.report(
-                {"step": self.step},
-                checkpoint=ray.train.Checkpoint.from_directory(folder),
-            )
-
-    def _export(self) -> None:
-        state = None
-        if self.settings.train.zero_stage == 3:
-            whole = self.engine._zero3_consolidated_16bit_state_dict()  # every rank takes part
-            if self.rank == 0:
-                state = {name.removeprefix("model."): value for name, value in whole.items()}
+        info = ray.train.get_preemption_info()  # a collective, which is why all ask at once
+        if info is None or self.preempted:
+            return
+        self.preempted = True
+        self._save(wait=True)
         if self.rank == 0:
-            export.write(
-                self.settings.folder / "model", self.model, state, self.chat, self.settings.origin
+            ranks = ", ".join(str(rank) for rank in info.preempted_ranks)
+            what = "could not save" if self.writer.failure else "saved"
+            text = f"the node of worker {ranks} is about to be taken away: {what} step {self.step}"
+            events.record(self.settings.folder, text, step=self.step)
+
+    def _went_back(self, outcome: Outcome) -> bool:
+        """Deal with a bad step; whether training goes on from an earlier one.
+
+        Raises:
+            BadStep: the run is to be stopped.
+        """
+        index = self.step - 1
+        what = f"step {self.step}: {outcome.trouble}"
+        if self.rank == 0:
+            self._report_bad_step(index, what)
+        mode = self.train.on_bad_step
+        if mode is OnBadStep.report:
+            return False
+        if mode is OnBadStep.stop:
+            raise BadStep(
+                f"training was stopped at {what}; the batch's conversations are named in "
+                f"{self.settings.folder / events.EVENTS}. Look at them, lower "
+                "train.learning_rate, or go on without the batch: train.on_bad_step=rollback"
             )
+        self.left_out.add(index)
+        if len(self.left_out) > _MOST_LEFT_OUT:
+            raise BadStep(
+                f"training was stopped at {what}: {_MOST_LEFT_OUT} batches were left out before "
+                "it, so the batches are not the cause: lower train.learning_rate"
+            )
+        if self.rank == 0:
+            write_json(self.settings.folder / _LEFT_OUT, sorted(self.left_out))
+        self._lost_the_last()
+        kept = self._resume()
+        if self.meter is not None and kept is not None:
+            self.meter.resume(kept.meter)
+        return True
 
-    def _export_untrained(self, model: Any) -> None:
-        from dataclasses import replace
+    def _report_bad_step(self, index: int, what: str) -> None:
+        sequences = self.trainer.order.step(index)
+        names = self.trainer.packed.conversations(sequences)
+        mode = self.train.on_bad_step.value
+        text = f"{what} ({mode}); {len(names)} conversations in its batch, from {names[0]} on"
+        events.record(
+            self.settings.folder,
+            text,
+            step=self.step,
+            sequences=sequences.tolist(),
+            conversations=names,
+        )
+        assert self.meter is not None
+        self.meter.live.totals.bad_steps += 1
 
+    def _resume(self) -> Progress | None:
+        """Go on from the newest checkpoint that is whole; None where there is none.
+
+        Raises:
+            UserError: it is of another configuration or another model.
+        """
+        from ray.train.collective import broadcast_from_rank_zero
+
+        if self.rank == 0 and self.step == 0:
+            checkpoint.clean(self.root)
+        while True:
+            there = [one.folder.name for one in checkpoint.complete(self.root)]
+            newest = broadcast_from_rank_zero(there[:1])
+            if not newest:
+                return None
+            found = Checkpoint(self.root / newest[0])
+            damage = found.damage(self.rank, self.workers)
+            if damage is not None:
+                text = f"{damage}: the checkpoint before it is used"
+                events.record(self.settings.folder, text)
+            self.heart.progress()
+            if not self._agree(float(damage is not None)):
+                break
+            if self.rank == 0:
+                checkpoint.set_aside(found)
+            self._agree(0.0)
+        progress = found.progress
+        checkpoint.check_fits(progress, self.settings.fingerprint, self.shapes)
+        self.trainer.restore(found.read, progress.step, progress.scaler)
+        self.trainer.guard = type(self.trainer.guard)(self.train.spike_factor, progress.losses)
+        self.step, self.heldout_loss = progress.step, progress.heldout
+        if self.rank == 0 and progress.workers != self.workers:
+            text = f"goes on with {self.workers} workers instead of {progress.workers}"
+            events.record(self.settings.folder, text, step=self.step)
+        return progress
+
+    def _report_restart(self) -> None:
+        before = Live.read(self.settings.folder)
+        if before is not None and before.launch == self.settings.launch and before.state != "done":
+            where = f"from step {self.step}" if self.step else "from the beginning"
+            text = (
+                f"the workers were started again after step {before.step}: training goes on {where}"
+            )
+            events.record(self.settings.folder, text, step=self.step)
+
+    def _agree(self, value: float) -> float:
+        """The sum over all workers."""
+        vector = torch.tensor([value], dtype=torch.float64, device=self.trainer.device)
+        dist.all_reduce(vector)
+        return float(vector)
+
+    def _finish(self) -> None:
+        if self._lost_the_last():
+            why = self.writer.failure or "see the other workers"
+            raise StageFailed(
+                f"the last checkpoint could not be written ({why}): make room in {self.root}, and "
+                "the same command goes on"
+            )
+        if self.meter is not None:
+            self.meter.say("done")
+
+    def _export_untrained(self, chat: ChatFormat) -> None:
+        """What the trained model is compared with, where it starts from random weights."""
         folder = self.settings.folder / "untrained"
-        if not folder.exists():
-            origin = replace(self.settings.origin, trained_steps=0)
-            export.write(folder, model, None, self.chat, origin)
+        weights = dict(state.whole_weights(self.trainer.engine))  # every worker takes part
+        if self.rank == 0 and not folder.exists():
+            source = export.InMemory(self.trainer.model.config, weights)
+            export.write(folder, source, chat, replace(self.settings.origin, trained_steps=0))
 
-
-class _Meter:
-    """What rank 0 tells MLflow and whoever watches."""
-
-    def __init__(self, worker: _Worker) -> None:
-        from bayling.registry.runs import Curve
-        from bayling.train import flops
-
-        settings = worker.settings
-        self._worker = worker
-        self._curve = Curve(settings.tracked, "train/loss")
-        dtype = torch.bfloat16 if settings.train.precision is Precision.bf16 else torch.float32
-        self._peak = flops.peak(worker.device, dtype) * worker.workers
-        config = worker.model.config
-        self._per_token = flops.per_token(
-            worker.parameters,
+    def _meter(self, packed: PackedTokens, kept: Progress | None) -> Meter:
+        settings, trainer = self.settings, self.trainer
+        curve = Curve(settings.tracked, settings.folder / CURVE)
+        config = trainer.model.config
+        trained = self.shapes.values()
+        frozen = trainer.parameters - sum(math.prod(shape) for shape in trained)
+        per_token = flops.per_token(
+            trainer.parameters,
             config.num_hidden_layers,
             config.hidden_size,
-            worker.packed.sequence_length,
+            packed.sequence_length,
+            frozen=frozen,
+        )
+        peak = flops.peak(trainer.device, setup.DTYPES[self.train.precision]) * self.workers
+        tokens = settings.steps * self.train.global_batch * float(packed.lengths.mean())
+        expected = peak * settings.scale.expected_mfu
+        return Meter(
+            settings.folder,
+            curve,
+            launch=settings.launch,
+            steps=settings.steps,
+            workers=self.workers,
+            start=self.step,
+            state=kept.meter if kept is not None else {},
+            flops_per_token=per_token,
+            peak=peak,
+            planned_worker_s=self.workers * tokens * per_token / expected if peak else 0.0,
+            groups=packed.groups,
         )
 
-    def log(self, step: int, window: torch.Tensor, rate: float, norm: float) -> None:
-        loss, supervised, tokens, seconds = window.tolist()
-        speed = tokens / seconds
-        values = {
-            "train/loss": loss / max(1.0, supervised),
-            "train/learning_rate": rate,
-            "train/gradient_norm": norm,
-            "train/tokens_per_second": speed,
-        }
-        if self._peak:
-            values["train/mfu"] = speed * self._per_token / self._peak
-        self._curve.log(step, values)
-        live = {"step": step, "steps": self._worker.settings.steps, **values}
-        write_json(self._worker.settings.folder / LIVE, live)
 
-    def flush(self) -> None:
-        self._curve.flush()
+def _check_gpu(scale: ScaleConfig) -> None:
+    """Refuse a GPU that is smaller than the one that was planned with."""
+    if scale.gpu is None or not torch.cuda.is_available():
+        return
+    there = torch.cuda.get_device_properties(torch.cuda.current_device())
+    if there.total_memory < 0.95 * spec(scale.gpu).memory_gib * 2**30:
+        raise UserError(
+            f"scale.gpu={scale.gpu}, but a worker has a {there.name} with "
+            f"{there.total_memory / 2**30:.0f} GiB: set scale.gpu to what there is"
+        )
+
+
+def _system_metrics(settings: Settings, context: Any) -> Any:
+    """MLflow's own monitor of this node's CPU, memory, disk, network and GPUs; started."""
+    import logging
+
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+    logging.getLogger("mlflow.system_metrics").setLevel(logging.ERROR)
+    try:
+        monitor = SystemMetricsMonitor(
+            settings.tracked.run_id,
+            resume_logging=True,
+            node_id=f"node-{context.get_node_rank()}",
+            tracking_uri=settings.tracked.tracking_uri,
+        )
+        monitor.start()
+    except Exception:  # figures about the machine are not worth a run
+        return None
+    return monitor
+
+
+def _read_json(path: Path, default: Any) -> Any:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return default

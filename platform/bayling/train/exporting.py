@@ -1,0 +1,63 @@
+"""The model of a checkpoint: the last one at the end of a run, any of them on demand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from bayling.errors import StageFailed, UserError
+from bayling.model import ModelConfig
+from bayling.model_folder import load_chat
+from bayling.stage import Context
+from bayling.train import checkpoint, export
+from bayling.train.config import TrainConfig
+from bayling.train.precision import settled
+from bayling.train.settings import CHECKPOINTS, Settings, settings_for
+
+
+def export_step(
+    config: TrainConfig, model: ModelConfig, context: Context, step: int | None, target: Path
+) -> int:
+    """Write the model of a checkpoint to `target`; the newest where `step` is None.
+
+    Works while training runs, and after it was stopped. Returns the step.
+
+    Raises:
+        UserError: there is no checkpoint of this step; the message names those there are.
+        StageFailed: the checkpoint is damaged.
+    """
+    there = checkpoint.complete(context.folder / CHECKPOINTS)
+    steps = [one.progress.step for one in there]
+    if not steps:
+        raise UserError(f"there is no checkpoint in {context.folder / CHECKPOINTS} yet")
+    if step is not None and step not in steps:
+        kept = ", ".join(str(one) for one in sorted(steps))
+        raise UserError(f"there is no checkpoint of step {step}: it can be {kept}")
+    if target.exists():
+        raise UserError(f"{target} is there already: name another folder, or remove it")
+    chosen = there[0] if step is None else there[steps.index(step)]
+    chosen_settings = settings_for(settled(config, context.scale), model, context, steps[0])
+    error = export_checkpoint(chosen_settings, chosen.folder, target)
+    if error is not None:
+        raise error
+    return chosen.progress.step
+
+
+def export_checkpoint(settings: Settings, step: Path, folder: Path) -> Exception | None:
+    """Write the model of a checkpoint to `folder`; returns the error for the user, if any."""
+    chat = load_chat(settings.tokenizer, settings.model.template.value)
+    found = checkpoint.Checkpoint(step)
+    origin = replace(settings.origin, trained_steps=found.progress.step)
+    lora = settings.train.lora
+    damage = found.damage()
+    if damage is not None:
+        return StageFailed(f"{damage}: remove {step}, and the same command goes on before it")
+    try:
+        source = export.Trained(found, settings.start, lora)
+        export.write(folder, source, chat, origin)
+        if lora.rank:
+            beside = export.ADAPTER if folder.name == "model" else f"{folder.name}-{export.ADAPTER}"
+            export.write_adapter(folder.with_name(beside), found, lora, origin)
+    except UserError as error:
+        return error
+    return None

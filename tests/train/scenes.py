@@ -1,0 +1,162 @@
+"""What the workers of a gang do in the trainer's tests."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from bayling.model import ModelConfig
+from bayling.model_folder import load_chat
+from bayling.scale import ScaleConfig
+from bayling.shape import Shape
+from bayling.train import layout, state
+from bayling.train.batches import PackedTokens
+from bayling.train.checkpoint import Progress, complete
+from bayling.train.config import TrainConfig
+from bayling.train.guard import Guard
+from bayling.train.precision import settled
+from bayling.train.trainer import Trainer
+from bayling.train.writer import Writer
+
+
+def make(train: TrainConfig, model: ModelConfig, folder: Path, steps: int) -> Trainer:
+    """A trainer on the packed tokens and the tokenizer below `folder`."""
+    gc.collect()  # the scene before: a network's form hangs on whether ZeRO-3 is at work
+    gc.freeze()  # what stays need not be looked at again: it takes longer than a scene
+    train = settled(train, ScaleConfig())
+    packed = PackedTokens(folder / "packed")
+    chosen = layout.choose(
+        train,
+        Shape.of(model),
+        ScaleConfig(),
+        packed.sequence_length,
+        dist.get_world_size(),
+        free=2**36,  # whatever else this machine does
+    )
+    chat = load_chat(folder / "tokenizer", model.template.value)
+    return Trainer(
+        train, model, chosen, chat, packed, seed=1, steps=steps, device=torch.device("cpu")
+    )
+
+
+def train(
+    config: TrainConfig,
+    model: ModelConfig,
+    folder: Path,
+    steps: int,
+    *,
+    resume: Path | None = None,
+    save: dict[int, Path] | None = None,
+    stop: int | None = None,
+    heldout_every: int | None = None,
+) -> dict[str, Any]:
+    """Train from the start or from the newest checkpoint in `resume` up to step `stop` or `steps`.
+
+    Returns losses, norms and rates by step, the weights and the held-out loss.
+    """
+    trainer = make(config, model, folder, steps)
+    step = 0
+    if resume is not None:
+        found = complete(resume)[0]
+        step = found.progress.step
+        trainer.restore(found.read, step, found.progress.scaler)
+    heldout = PackedTokens(_heldout(folder))
+    losses, norms, rates, by_group = {}, {}, {}, {}
+    while step < (stop or steps):
+        outcome = trainer.step(step)
+        assert outcome.applied, outcome.trouble
+        step += 1
+        losses[step], norms[step] = outcome.losses.mean, outcome.norm
+        rates[step] = outcome.rate
+        by_group[step] = outcome.losses.by_group.numpy()
+        if save and step in save:
+            write(trainer, save[step], step, config)
+        if heldout_every and step % heldout_every == 0:
+            trainer.heldout(heldout)
+    return {
+        "losses": losses,
+        "norms": norms,
+        "rates": rates,
+        "by_group": by_group,
+        "weights": weights(trainer),
+        "heldout": trainer.heldout(heldout).mean,
+        "micro_steps": trainer.layout.micro_steps,
+    }
+
+
+def _heldout(folder: Path) -> Path:
+    """Beside the packed tokens: where a test put it, or the data stage."""
+    return next(
+        path
+        for path in (folder / "heldout-packed", folder / "heldout")
+        if (path / "groups.json").exists()
+    )
+
+
+def bad_step(
+    config: TrainConfig,
+    model: ModelConfig,
+    folder: Path,
+    bad: int,
+    prepare: Callable[[Trainer], None] | None = None,
+) -> dict[str, Any]:
+    """Take a good step, step `bad` and another good one; returns what came of each of them."""
+    trainer = make(config, model, folder, 50)
+    good = [step for step in range(50) if step != bad][:3]
+    trainer.step(good[0])
+    trainer.step(good[1])
+    before = weights(trainer)
+    if prepare is not None:
+        prepare(trainer)
+    outcome = trainer.step(bad)
+    after = weights(trainer)
+    trainer.guard = Guard(config.spike_factor)
+    following = trainer.step(good[2])
+    return {
+        "outcome": outcome,
+        "before": before,
+        "after": after,
+        "following": following,
+        "at_the_end": weights(trainer),
+    }
+
+
+def expect_less(trainer: Trainer) -> None:
+    """Make any loss a spike."""
+    trainer.guard = Guard(trainer.train.spike_factor, [1e-3] * 20)
+
+
+def signals(config: TrainConfig, model: ModelConfig, folder: Path) -> list[float]:
+    """What a step says of numbers that every worker passes to it."""
+    trainer = make(config, model, folder, 10)
+    return trainer.step(0, [1.0, float(trainer.rank)]).signals
+
+
+def write(trainer: Trainer, root: Path, step: int, config: TrainConfig) -> None:
+    """Write a checkpoint to its end."""
+    made = Writer(
+        root,
+        rank=trainer.rank,
+        workers=trainer.workers,
+        attempt="test",
+        newest=config.keep_checkpoints,
+        best=config.keep_best,
+    )
+    progress = Progress(
+        step, trainer.workers, "test", state.shapes(trainer.engine), scaler=trainer.scaler()
+    )
+    made.save(trainer.pieces(), progress)
+    made.wait()
+    assert made.failure is None, made.failure
+    dist.barrier()
+
+
+def weights(trainer: Trainer) -> dict[str, np.ndarray]:
+    """Every weight that the network computes with."""
+    return {name: tensor.float().numpy() for name, tensor in state.whole_weights(trainer.engine)}
