@@ -13,6 +13,7 @@ from bayling.config import compose
 from bayling.pipeline import Pipeline
 
 os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "0")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 

@@ -25,6 +25,7 @@ class Recorder:
     ran: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def preparing(self, what: str) -> None:
         self.said.append(what)
@@ -34,6 +35,9 @@ class Recorder:
 
     def progress(self, what: str, done: float, of: float) -> None:
         self.said.append(what)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
 
     def done(self, name: str, manifest: Manifest, folder: Path) -> None:
         self.ran.append(name)

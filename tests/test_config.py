@@ -8,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from bayling import config as configuration
-from bayling.config import GROUPS, Config, compose, options, sweep
+from bayling.config import GROUPS, Config, combinations, compose, options
 from bayling.errors import UserError
 from bayling.model import TemplateName
 from bayling.scale import Device
@@ -47,7 +47,16 @@ def refusal(*overrides: str) -> str:
 def test_every_shipped_file_composes(group: str, option: str) -> None:
     composed = compose([f"{group}={option}"])
     chosen = composed if group == "recipe" else getattr(composed, group)
-    assert chosen.name == option
+    if group == "model" and chosen.base is not None:
+        # Named for what comes out; the file and the base's folder for what it is made from.
+        assert Path(chosen.base).name == option
+    else:
+        assert chosen.name == option
+
+
+def test_models_are_told_apart_by_their_names() -> None:
+    names = [compose([f"model={option}"]).model.name for option in options("model")]
+    assert len(set(names)) == len(names)
 
 
 @pytest.mark.parametrize(("group", "option"), [pair for pair in FILES if pair[0] != "recipe"])
@@ -79,6 +88,7 @@ def test_values_arrive_with_the_types_of_their_dataclass() -> None:
             "train.precision=fp32",
             "model.template=chatml",
             "scale.device=cuda",
+            "scale.gpu=A10",
             "data.languages=[en,deu,zho_Hans]",
             "name=my-run_1",
         ]
@@ -122,7 +132,7 @@ def test_a_key_below_a_single_value_is_refused() -> None:
     [
         ("train.steps=abc", "train.steps", "'abc'"),
         ("train.steps=1.5", "train.steps", "1.5"),
-        ("train.precision=fp8", "train.precision", "bf16, fp32"),
+        ("train.precision=fp8", "train.precision", "bf16, fp16, fp32"),
         ("scale.device=gpu", "scale.device", "cpu, cuda"),
         ("model.template=vicuna", "model.template", "bayling, bayling3, chatml, own"),
         ("data.languages=en", "data.languages", "list"),
@@ -202,7 +212,7 @@ def test_what_cannot_work_is_refused_before_anything_runs(overrides: list[str], 
 
 
 def test_a_sweep_is_every_combination_in_order() -> None:
-    assert sweep(["train.steps=1,2", "scale=laptop", "seed=3,4"]) == [
+    assert combinations(["train.steps=1,2", "scale=laptop", "seed=3,4"]) == [
         ["train.steps=1", "scale=laptop", "seed=3"],
         ["train.steps=1", "scale=laptop", "seed=4"],
         ["train.steps=2", "scale=laptop", "seed=3"],
@@ -211,12 +221,12 @@ def test_a_sweep_is_every_combination_in_order() -> None:
 
 
 def test_a_list_is_one_value_and_no_sweep() -> None:
-    assert sweep(["data.languages=[en,zh]"]) == [["data.languages=[en,zh]"]]
+    assert combinations(["data.languages=[en,zh]"]) == [["data.languages=[en,zh]"]]
     assert compose(["data.languages=[en,zh]"]).data.languages == ["en", "zh"]
 
 
 def test_a_sweep_over_lists_composes() -> None:
-    chosen = sweep(["data.languages=[en,zh],[en,de]"])
+    chosen = combinations(["data.languages=[en,zh],[en,de]"])
     assert [compose(one).data.languages for one in chosen] == [["en", "zh"], ["en", "de"]]
 
 

@@ -51,17 +51,20 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     # A plain path: the dependencies can be imported, but the .pth file by which an editable
     # install of this package is found is not read there.
     (own / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    missing = subprocess.run(
-        [str(python), "-c", "import bayling.cli"], capture_output=True, cwd=folder
-    )
-    assert missing.returncode != 0, "bayling can be imported: the test would prove nothing"
-
-    ports = {name: free_port() for name in ("gcs", "dashboard", "agent", "agent_grpc", "client")}
     environment = {
         key: value
         for key, value in os.environ.items()
         if not key.startswith(("RAY_", "PYTHONPATH", "MLFLOW_", "VIRTUAL_ENV"))
     }
+    missing = subprocess.run(
+        [str(python), "-c", "import bayling.cli"],
+        capture_output=True,
+        cwd=folder,
+        env=environment,
+    )
+    assert missing.returncode != 0, "bayling can be imported: the test would prove nothing"
+
+    ports = {name: free_port() for name in ("gcs", "dashboard", "agent", "agent_grpc", "client")}
     environment["RAY_AUTH_MODE"] = "disabled"
     environment["PATH"] = f"{python.parent}{os.pathsep}{environment['PATH']}"
     address = f"http://127.0.0.1:{ports['dashboard']}"

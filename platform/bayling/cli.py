@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bayling import __version__
+from bayling.commands import model, plan
 from bayling.errors import GateRefused, StageFailed, UserError
 
 if TYPE_CHECKING:
@@ -31,8 +32,10 @@ _EPILOG = """examples:
   bayling run recipe=quickstart              data → train → evaluate → promote → serve
   bayling run train.learning_rate=1e-3       only training and what comes after it runs again
   bayling run -m train.learning_rate=1e-3,2e-3
+  bayling plan recipe=bayling-7b scale=cluster    what a run will take; runs nothing
   bayling serve recipe=quickstart            then, in another terminal:
   bayling translate "in 5 days" --to sw
+  bayling model fetch recipe=bayling-7b      base weights, to the folder that the recipe names
   bayling ui                                 runs, scores and model versions in a browser
 
 exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 the gate said no
@@ -92,6 +95,15 @@ def _parser() -> argparse.ArgumentParser:
                 action="store_true",
                 help="run every combination of values (a=1,2 b=x,y), below one MLflow parent",
             )
+            added.add_argument(
+                "--at-once",
+                type=int,
+                default=1,
+                metavar="N",
+                help="with -m: how many combinations run side by side (default: %(default)s)",
+            )
+    plan.register(commands)
+    model.register(commands)
     translate = command("translate", "ask the served model for a translation", _translate)
     translate.add_argument("text", metavar="TEXT")
     translate.add_argument("--to", required=True, metavar="LANG", help="BCP-47 tag: de, zh, sw")
@@ -107,10 +119,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(arguments: argparse.Namespace) -> None:
+def _run(arguments: argparse.Namespace) -> int:
     if arguments.multirun:
-        _sweep(arguments.overrides, lambda pipeline, parent: pipeline.run(parent))
-        return
+        return _sweep(arguments, lambda pipeline, parent: pipeline.run(parent))
     import time
 
     from bayling.summary import show, write
@@ -124,36 +135,48 @@ def _run(arguments: argparse.Namespace) -> None:
     if before is None or not path.exists():
         write(path, outputs, time.monotonic() - started)
     show(path, pipeline.config)
+    return 0
 
 
-def _stage(arguments: argparse.Namespace) -> None:
+def _stage(arguments: argparse.Namespace) -> int:
     name = arguments.command
     if arguments.multirun:
-        _sweep(arguments.overrides, lambda pipeline, parent: pipeline.run_stage(name, parent))
-        return
+        return _sweep(arguments, lambda pipeline, parent: pipeline.run_stage(name, parent))
     with _watched() as watcher:
         pipeline = _pipeline(_compose(arguments.overrides), watcher)
         manifest = pipeline.run_stage(name)
     from bayling.summary import stage_table
 
     stage_table(manifest, pipeline.folder(name), pipeline.config)
+    return 0
 
 
-def _sweep(overrides: list[str], work: Callable[[Pipeline, str], Any]) -> None:
-    from bayling.config import sweep
-    from bayling.pipeline import run_sweep
+def _sweep(arguments: argparse.Namespace, work: Callable[[Pipeline, str], Any]) -> int:
+    from bayling import sweep
+    from bayling.config import combinations
     from bayling.summary import sweep_table
+    from bayling.watch import Plain
 
-    combinations = sweep(overrides)
+    if arguments.at_once < 1:
+        raise UserError(f"--at-once must be at least 1, not {arguments.at_once}")
+    chosen = combinations(arguments.overrides)
 
-    def differing(chosen: list[str]) -> str:
-        return " ".join(part for part in chosen if any(part not in it for it in combinations))
+    def differing(one: list[str]) -> str:
+        return " ".join(part for part in one if any(part not in it for it in chosen))
 
     # All are composed before the first one runs.
-    configs = [(differing(chosen), _compose(chosen)) for chosen in combinations]
+    configs = [(differing(one), _compose(one)) for one in chosen]
     with _watched() as watcher:
-        results = run_sweep(configs, watcher, work)
+        together = arguments.at_once > 1
+        results = sweep.run(
+            configs,
+            lambda overrides: Plain(overrides) if together else watcher,
+            work,
+            arguments.at_once,
+        )
     sweep_table(results)
+    failed = [result for _, result in results if isinstance(result, StageFailed | UserError)]
+    return failed[0].exit_code if failed else 0
 
 
 def _serve(arguments: argparse.Namespace) -> None:

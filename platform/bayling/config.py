@@ -35,6 +35,8 @@ class Config:
     """Names the folder below `output_dir` and the runs in MLflow."""
     seed: int = 1
     output_dir: str = "outputs"
+    models_dir: str = "models"
+    """Where base weights lie; on a cluster, storage that every node sees."""
     tracking_uri: str | None = None
     """Where MLflow keeps runs and models; without it, a file in `output_dir`."""
     experiment: str = "bayling"
@@ -120,12 +122,15 @@ def compose(overrides: list[str]) -> Config:
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(_explain(error)) from None
     assert isinstance(config, Config)  # the schema says so
+    if config.model.base is not None:
+        # Workers have other working directories.
+        config.model.base = str(Path(config.model.base).expanduser().resolve())
     config.tracking_uri = config.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or None
     config.validate()
     return config
 
 
-def sweep(overrides: list[str]) -> list[list[str]]:
+def combinations(overrides: list[str]) -> list[list[str]]:
     """Every combination of overrides with several values: `a=1,2` gives `a=1` and `a=2`.
 
     Raises:

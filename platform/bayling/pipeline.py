@@ -7,7 +7,9 @@ back to an earlier setting finds the earlier output.
 
 from __future__ import annotations
 
+import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
@@ -18,7 +20,8 @@ from bayling import __version__
 from bayling.cluster import local
 from bayling.config import Config
 from bayling.errors import GateRefused, UserError
-from bayling.stage import Context, Manifest, Report, TrackedRun, fingerprint
+from bayling.stage import Context, Manifest, TrackedRun, fingerprint
+from bayling.weights.fetch import ensure
 
 
 class Watcher(Protocol):
@@ -27,6 +30,7 @@ class Watcher(Protocol):
     def preparing(self, what: str) -> None: ...
     def stage(self, name: str, position: str) -> None: ...
     def progress(self, what: str, done: float, of: float) -> None: ...
+    def note(self, text: str) -> None: ...
     def done(self, name: str, manifest: Manifest, folder: Path) -> None: ...
     def skipped(self, name: str, manifest: Manifest, folder: Path) -> None: ...
 
@@ -52,7 +56,7 @@ def _data_decides(config: Config) -> list[Any]:
     import babel
 
     model = config.model
-    tokenizer = [model.base, model.template, model.vocab_size, model.context_length]
+    tokenizer = [model.base, model.revision, model.template, model.vocab_size, model.context_length]
     return [config.data, tokenizer, babel.__version__]
 
 
@@ -94,6 +98,10 @@ STAGES = {
 }
 
 
+_BUSY: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
+"""What one pipeline of this process works on at a time."""
+
+
 class Pipeline:
     """One configuration's stages and where their outputs lie."""
 
@@ -129,10 +137,11 @@ class Pipeline:
         Raises:
             GateRefused: the candidate was not promoted; nothing is served.
         """
-        self._prepare()
+        self.prepare()
         todo = self._todo()
         if not todo:
             return self._skip_all()
+        self._bring_base(todo)
         if "serve" in todo:
             from bayling.serve.run import check_port
 
@@ -161,7 +170,7 @@ class Pipeline:
             UserError: a stage before it has not been run with this configuration.
             GateRefused: the stage is promote, and the candidate did not pass.
         """
-        self._prepare()
+        self.prepare()
         self._require(name)
         if name == "serve":
             from bayling.serve.run import check_port
@@ -170,11 +179,47 @@ class Pipeline:
         if self.output(name) is not None:
             manifest = self._stage(name, "", parent)
         else:
+            self._bring_base([name])
             with self._connected() as take_down:
                 manifest = self._stage(name, "", parent, take_down)
         if name == "promote":
             self._raise_refusal(manifest)
         return manifest
+
+    def export(self, step: int | None, target: Path) -> int:
+        """Write the model of a checkpoint of this configuration's training to `target`.
+
+        Returns its step, the newest where `step` is None.
+
+        Raises:
+            UserError: the data stage has not been run, or there is no such checkpoint.
+        """
+        from bayling.registry import runs
+        from bayling.train.exporting import export_step
+
+        data = self.output("data")
+        if data is None:
+            self._require("train")
+        assert data is not None
+        tracking, folder = self.config.tracking, self.folder("train")
+        run_id = runs.find(tracking, self.config.experiment, self.fingerprints["train"])
+        context = Context(
+            folder=folder,
+            inputs={"data": (self.folder("data"), data)},
+            fingerprint=self.fingerprints["train"],
+            seed=self.config.seed,
+            scale=self.config.scale,
+            tracked=TrackedRun(tracking, self.config.experiment, run_id or "unknown"),
+            report=self.watcher.progress,
+            note=self.watcher.note,
+        )
+        return export_step(self.config.train, self.config.model, context, step, target)
+
+    def _bring_base(self, todo: list[str]) -> None:
+        """Have the base weights where data and training will read them."""
+        if self.config.model.base is not None and {"data", "train"} & set(todo):
+            self.watcher.preparing("looking for the base weights")
+            ensure(self.config.model, self.watcher.progress)
 
     def _connected(self) -> AbstractContextManager[bool]:
         self.watcher.preparing("starting Ray")
@@ -213,7 +258,12 @@ class Pipeline:
                 self._raise_refusal(outputs[name])
         return outputs
 
-    def _prepare(self) -> None:
+    def prepare(self) -> None:
+        """See that what is written to can be: the folder and the tracking store.
+
+        Raises:
+            UserError: which of them cannot, and the way out.
+        """
         # Importing MLflow and starting Ray take seconds each: say so before either.
         self.watcher.preparing("looking for what is done already")
         from bayling.registry import runs
@@ -230,7 +280,8 @@ class Pipeline:
             ) from None
         runs.check_reachable(self.config.tracking)
 
-    def _experiment(self) -> str:
+    def experiment(self) -> str:
+        """The id of the experiment in MLflow, made where it does not exist."""
         from bayling.registry import runs
 
         artifacts = Path(self.config.output_dir).expanduser().resolve() / "mlartifacts"
@@ -245,7 +296,7 @@ class Pipeline:
         return runs.ended_with_the_block(
             runs.open_run(
                 self.config.tracking,
-                self._experiment(),
+                self.experiment(),
                 name=name,
                 key=self.fingerprints[key],
                 stage=stage,
@@ -256,6 +307,14 @@ class Pipeline:
 
     def _stage(
         self, name: str, position: str, parent: str | None, take_down: bool = True
+    ) -> Manifest:
+        # In a sweep several pipelines share a data stage, and there is one champion.
+        what = "champion" if name in ("promote", "serve") else str(self.folder(name))
+        with _BUSY[what]:
+            return self._stage_alone(name, position, parent, take_down)
+
+    def _stage_alone(
+        self, name: str, position: str, parent: str | None, take_down: bool
     ) -> Manifest:
         folder = self.folder(name)
         done = self.output(name)
@@ -280,6 +339,7 @@ class Pipeline:
                 scale=self.config.scale,
                 tracked=tracked,
                 report=self.watcher.progress,
+                note=self.watcher.note,
                 take_down=take_down,
                 registered_model=self.config.registered_model,
             )
@@ -318,38 +378,3 @@ class Pipeline:
             f"version {results['version']} of {results['model']} was not promoted, compared "
             f"with the {results['baseline']}:\n{reasons}"
         )
-
-
-def run_sweep(
-    configs: list[tuple[str, Config]],
-    watcher: Watcher,
-    work: Callable[[Pipeline, str], Any],
-) -> list[tuple[str, Any]]:
-    """Run every configuration below one MLflow parent; returns (overrides, result) for each.
-
-    A refusal by the gate is a result like any other; the sweep goes on.
-    """
-    first = Pipeline(configs[0][1], watcher)
-    first._prepare()
-    key = fingerprint([Pipeline(config, watcher).fingerprints for _, config in configs])
-    from bayling.registry import runs
-
-    tracked = runs.open_run(
-        first.config.tracking,
-        first._experiment(),
-        name=f"{first.config.name} sweep",
-        key=key,
-        stage="sweep",
-        config={"sweep": [overrides for overrides, _ in configs]},
-    )
-    results: list[tuple[str, Any]] = []
-    with runs.ended_with_the_block(tracked), local.connected(first.config.scale):
-        for overrides, config in configs:
-            try:
-                results.append((overrides, work(Pipeline(config, watcher), tracked.run_id)))
-            except GateRefused as refusal:
-                results.append((overrides, refusal))
-    return results
-
-
-__all__ = ["STAGES", "Pipeline", "Report", "Stage", "Watcher", "run_sweep"]

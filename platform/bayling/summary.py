@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bayling.errors import StageFailed, UserError
 from bayling.stage import Manifest, write_json
 
 if TYPE_CHECKING:
@@ -139,6 +140,8 @@ def _outcome(result: Any) -> str:
         return summary(result)
     if isinstance(result, dict):
         return summary(result["evaluate"])
+    if isinstance(result, StageFailed | UserError):
+        return f"failed: {result}"
     return "refused by the gate: " + str(result).splitlines()[-1].strip(" -")
 
 

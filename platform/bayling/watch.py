@@ -22,9 +22,14 @@ def watcher() -> Plain | Terminal:
 
 
 class Plain:
-    """One line when a stage begins, now and then while it works, and when it ends."""
+    """One line when a stage begins, now and then while it works, and when it ends.
 
-    def __init__(self) -> None:
+    Args:
+        which: put before every line, where several run side by side.
+    """
+
+    def __init__(self, which: str = "") -> None:
+        self._which = f"[{which}] " if which else ""
         self._name = ""
         self._said = 0.0
 
@@ -42,6 +47,9 @@ class Plain:
         share = f" {100 * done / of:.0f} %" if of else ""
         self._line(f"{self._name}{share} · {what}")
 
+    def note(self, text: str) -> None:
+        self._line(f"{self._name} · {text}")
+
     def done(self, name: str, manifest: Manifest, folder: Path) -> None:
         self._line(f"{name} done in {manifest.seconds:.0f} s · {summary(manifest)}")
 
@@ -52,7 +60,7 @@ class Plain:
         """Nothing to take down."""
 
     def _line(self, text: str) -> None:
-        print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+        print(f"{time.strftime('%H:%M:%S')} {self._which}{text}", file=sys.stderr, flush=True)
 
 
 class Terminal:
@@ -94,6 +102,11 @@ class Terminal:
     def progress(self, what: str, done: float, of: float) -> None:
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, description=what, completed=done, total=of or None)
+
+    def note(self, text: str) -> None:
+        from rich.markup import escape
+
+        self._console.print(f"[yellow]•[/] {escape(text)}", highlight=False, soft_wrap=True)
 
     def done(self, name: str, manifest: Manifest, folder: Path) -> None:
         self.close()

@@ -71,6 +71,7 @@ def connected(scale: ScaleConfig) -> Iterator[bool]:
 def _quiet() -> None:
     """Leave the terminal to this platform's own progress."""
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "0")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:

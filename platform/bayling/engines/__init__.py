@@ -22,7 +22,8 @@ def load(
 
     Args:
         name: a key of the table below, or `auto`.
-        dtype: float32, bfloat16, float16, or `auto` for what the weights are stored in.
+        dtype: float32, bfloat16, float16, or `auto` for what the weights are stored in,
+            which is float32 for bfloat16 on a CPU without instructions for it.
         max_batch: how many requests it answers side by side; more than that wait.
         context_length: prompt and answer together; the model's own limit without one.
         threads: CPU threads of this process for one operation; torch's choice without one.

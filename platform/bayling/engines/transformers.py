@@ -24,6 +24,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.cache_utils import DynamicCache, DynamicLayer
 from transformers.utils.logging import disable_progress_bar
 
+from bayling import accelerators
 from bayling.engines.batch import Batch, Step
 from bayling.engines.cache import ATTENTION
 from bayling.engines.protocol import (
@@ -100,6 +101,9 @@ def load_model(folder: str | Path, device: str, dtype: str) -> PreTrainedModel:
             f"the engine 'transformers' runs models with full attention in every layer, and "
             f"{model.config.model_type!r} in {folder} has others"
         )
+    slow = device == "cpu" and not accelerators.cpu_multiplies_bf16()
+    if dtype == "auto" and model.dtype is torch.bfloat16 and slow:
+        model = model.float()
     model = model.eval().to(device)
     assert isinstance(model, PreTrainedModel)
     return model

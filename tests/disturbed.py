@@ -1,0 +1,123 @@
+"""Trainings that are disturbed while they run."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from running import Recorder
+
+from bayling.config import compose
+from bayling.pipeline import Pipeline
+from bayling.stage import Manifest
+from bayling.train.checkpoint import Checkpoint, complete
+from bayling.train.meter import Live
+from bayling.train.settings import BEATS, CHECKPOINTS
+
+
+def wait_until(condition: Callable[[], Any], seconds: float, what: str = "it") -> Any:
+    """What `condition` returns as soon as that is true."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"{what} did not happen within {seconds:g} s"
+        time.sleep(0.05)
+    return value
+
+
+@dataclass
+class Training:
+    """The train stage, running in a thread of its own."""
+
+    overrides: list[str]
+    recorder: Recorder = field(default_factory=Recorder)
+    error: BaseException | None = None
+    manifest: Manifest | None = None
+
+    def __post_init__(self) -> None:
+        self.pipeline = Pipeline(compose(self.overrides), self.recorder)
+        self.folder: Path = self.pipeline.folder("train")
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def start(self) -> Training:
+        self._thread.start()
+        return self
+
+    def _run(self) -> None:
+        try:
+            self.manifest = self.pipeline.run_stage("train")
+        except BaseException as error:
+            self.error = error
+
+    def finish(self, seconds: float = 240) -> Training:
+        """Wait for its end; raises what it raised."""
+        self._thread.join(seconds)
+        assert not self._thread.is_alive(), f"still running after {seconds:g} s"
+        if self.error is not None:
+            raise self.error
+        return self
+
+    def failed(self, seconds: float = 240) -> BaseException:
+        self._thread.join(seconds)
+        assert self.error is not None
+        return self.error
+
+    def reaches(self, step: int, seconds: float = 120) -> None:
+        """Wait for a checkpoint of `step` or a later one."""
+
+        def there() -> bool:
+            assert self.error is None, self.error
+            found = self.checkpoints()
+            return bool(found) and found[0].progress.step >= step
+
+        wait_until(there, seconds, f"step {step}")
+
+    def checkpoints(self) -> list[Checkpoint]:
+        return complete(self.folder / CHECKPOINTS)
+
+    def pids(self) -> list[int]:
+        """Of the workers at work, by rank."""
+        beats = sorted((self.folder / BEATS).glob("beat-*.json"))
+        return [json.loads(path.read_text("utf-8"))["pid"] for path in beats]
+
+    def events(self) -> list[str]:
+        path = self.folder / "events.jsonl"
+        lines = path.read_text("utf-8").splitlines() if path.exists() else []
+        return [json.loads(line)["text"] for line in lines]
+
+    def live(self) -> Live:
+        live = Live.read(self.folder)
+        assert live is not None
+        return live
+
+    def weights(self) -> list[str]:
+        """Checksums of the last checkpoint's files: the weights and moments, bit by bit."""
+        index = json.loads((self.checkpoints()[0].folder / "index.json").read_text("utf-8"))
+        return [index["sha256"][name] for name in sorted(index["sha256"])]
+
+    def run(self) -> Run:
+        """Its MLflow run, of which there is one."""
+        client = MlflowClient(self.pipeline.config.tracking)
+        experiment = client.get_experiment_by_name("bayling").experiment_id
+        key = self.pipeline.fingerprints["train"]
+        [run] = client.search_runs([experiment], f"tags.`bayling.key` = '{key}'")
+        return run
+
+    def curve(self, metric: str = "train/loss") -> dict[int, float]:
+        """Step → value as MLflow has it; no step is there twice."""
+        client = MlflowClient(self.pipeline.config.tracking)
+        history = client.get_metric_history(self.run().info.run_id, metric)
+        assert len({point.step for point in history}) == len(history), "a step was logged twice"
+        return {point.step: point.value for point in sorted(history, key=lambda p: p.step)}
+
+
+def check_whole(training: Training, steps: int, log_every: int) -> None:
+    """What holds after every disturbance: one run, finished, each step logged once."""
+    assert training.run().info.status == "FINISHED"
+    assert list(training.curve()) == list(range(log_every, steps + 1, log_every))
