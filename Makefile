@@ -1,4 +1,4 @@
-# make quickstart | test | drills | check | clean
+# make quickstart | test | drills | check | bench | clean
 # Each target makes the environment it needs in .venv; nothing else has to be set up.
 PYTHON ?= python3
 VENV := .venv
@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INPUTS := pyproject.toml constraints.txt platform/bayling/__init__.py
 
-.PHONY: quickstart test drills check format clean
+.PHONY: quickstart test drills check bench format clean
 .DELETE_ON_ERROR:
 
 quickstart: $(VENV)/stages
@@ -24,6 +24,11 @@ check: $(VENV)/dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -m unit tests
+
+bench: $(VENV)/bench
+	mkdir -p outputs
+	$(BIN)/python benchmarks/train.py --json outputs/bench-train.json
+	$(BIN)/python benchmarks/plan.py --json outputs/bench-plan.json
 
 format: $(VENV)/dev
 	$(BIN)/ruff check --fix .
@@ -46,4 +51,8 @@ $(VENV)/stages: $(INPUTS) | $(VENV)/bin/python
 
 $(VENV)/dev: $(VENV)/stages
 	$(PIP) install -c constraints.txt -e '.[test,check]'
+	@touch $@
+
+$(VENV)/bench: $(VENV)/stages
+	$(PIP) install -c constraints.txt -e '.[bench]'
 	@touch $@

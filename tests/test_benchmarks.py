@@ -1,0 +1,34 @@
+"""The benchmarks' scripts run; what they measure is for `make bench`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+def _run(*command: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *map(str, command)], capture_output=True, text=True)
+
+
+def test_the_gpu_benchmark_runs_on_a_tiny_network_without_a_gpu(tmp_path: Path) -> None:
+    file = tmp_path / "gpu.json"
+    done = _run(BENCHMARKS / "train_gpu.py", "--smoke", "--steps", "2", "--json", file)
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = json.loads(file.read_text("utf-8"))
+    assert result.keys() == {"ratios", "figures", "machine", "versions"}
+    assert result["ratios"].keys() == {"full_over_hf", "lora_over_hf"}
+    assert result["figures"]["attention"]["equal"] is True
+    for name in ("bayling_full", "bayling_lora", "hf_full", "hf_lora"):
+        assert result["figures"][name]["tokens_per_second"] > 0
+        assert result["figures"][name]["attention"]
+    assert result["figures"]["bayling_full"]["mfu"] > 0
+
+
+def test_the_cpu_benchmark_explains_itself() -> None:
+    done = _run(BENCHMARKS / "train.py", "--help")
+    assert done.returncode == 0, done.stderr
+    assert "--json FILE" in done.stdout
