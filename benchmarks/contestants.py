@@ -88,8 +88,12 @@ def bare(setting: Setting, gate: Gate) -> None:
             "train_micro_batch_size_per_gpu": setting.micro_batch,
             "gradient_clipping": 1.0,
             "bf16": {"enabled": setting.bf16},
-            # The options that are fastest on a CPU.
-            "zero_optimization": {"stage": 2, "overlap_comm": False, "reduce_scatter": False},
+            # The recipe's stage, and the options that are fastest on a CPU.
+            "zero_optimization": {
+                "stage": setting.config.train.zero_stage,
+                "overlap_comm": False,
+                "reduce_scatter": False,
+            },
             "zero_allow_untested_optimizer": True,
         },
     )

@@ -52,7 +52,7 @@ class Rival:
 
 OURS = "bayling"
 RIVALS = (
-    Rival("bare", "a bare PyTorch + DeepSpeed loop, packed batches", 0.95),
+    Rival("bare", "a bare PyTorch + DeepSpeed loop, the same ZeRO stage and batches", 0.95),
     Rival("trl", "TRL's SFTTrainer, packing, its defaults", 2.0, "trl"),
     Rival("trl-tuned", "TRL's SFTTrainer without gradient checkpointing", None, "trl"),
     Rival("hf-padded", "HF Trainer + DeepSpeed ZeRO-2, padded batches", 1.3, "accelerate"),

@@ -55,7 +55,7 @@ class Training:
         except BaseException as error:
             self.error = error
 
-    def finish(self, seconds: float = 240) -> Training:
+    def finish(self, seconds: float = 900) -> Training:
         """Wait for its end; raises what it raised."""
         self._thread.join(seconds)
         assert not self._thread.is_alive(), f"still running after {seconds:g} s"
@@ -63,12 +63,12 @@ class Training:
             raise self.error
         return self
 
-    def failed(self, seconds: float = 240) -> BaseException:
+    def failed(self, seconds: float = 900) -> BaseException:
         self._thread.join(seconds)
         assert self.error is not None
         return self.error
 
-    def reaches(self, step: int, seconds: float = 120) -> None:
+    def reaches(self, step: int, seconds: float = 400) -> None:
         """Wait for a checkpoint of `step` or a later one."""
 
         def there() -> bool:
@@ -88,8 +88,9 @@ class Training:
 
     def events(self) -> list[str]:
         path = self.folder / "events.jsonl"
-        lines = path.read_text("utf-8").splitlines() if path.exists() else []
-        return [json.loads(line)["text"] for line in lines]
+        content = path.read_text("utf-8") if path.exists() else ""
+        # The last line may be being written.
+        return [json.loads(line)["text"] for line in content.split("\n")[:-1]]
 
     def live(self) -> Live:
         live = Live.read(self.folder)

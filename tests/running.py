@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,12 +11,25 @@ from bayling.config import Config, compose
 from bayling.pipeline import Pipeline
 from bayling.stage import Manifest
 
+_given_out: set[int] = set()
+
 
 def free_port() -> int:
-    """A port on localhost that nothing listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port on localhost that nothing listens on, and that the system gives to nobody unasked.
+
+    Those it gives out by itself (from 32768 on) go to Ray's and gloo's connections, one of which
+    might take the port before the test does.
+    """
+    while True:
+        port = random.randrange(20000, 32000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        if port not in _given_out:
+            _given_out.add(port)
+            return port
 
 
 @dataclass

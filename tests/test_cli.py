@@ -152,7 +152,7 @@ def test_the_ui_shows_the_runs(smoke: Finished) -> None:
     command = [sys.executable, "-m", "bayling.cli", "ui", *smoke.overrides, "--port", str(port)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while time.monotonic() < deadline:
             try:
                 if httpx.get(f"http://127.0.0.1:{port}/health", timeout=2).is_success:
@@ -167,7 +167,7 @@ def test_the_ui_shows_the_runs(smoke: Finished) -> None:
         assert "bayling" in [item["name"] for item in answer.json()["experiments"]]
     finally:
         process.terminate()
-        assert process.wait(30) in (0, 130)
+        assert process.wait(120) in (0, 130)
     assert process.stdout is not None
     assert f"127.0.0.1:{port}" in process.stdout.read()
     with socket.socket() as probe:

@@ -87,7 +87,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
         yield started
     finally:
         process.terminate()
-        process.wait(60)
+        process.wait(300)
 
 
 def _short_folder() -> str:

@@ -155,9 +155,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content[:half])
         self.wfile.flush()
         if file in self.hub.stall:
-            self.hub.go.wait(60)
+            self.hub.go.wait(300)
+        self.hub.sent.append(file)  # before the client has it all, and the test looks
         self.wfile.write(content[half:])
-        self.hub.sent.append(file)
 
     def _paths(self, name: str) -> list[Path]:
         return sorted(path for path in self.hub.repositories[name].iterdir() if path.is_file())

@@ -247,7 +247,7 @@ def _ui(arguments: argparse.Namespace) -> None:
         code = server.wait()
     except KeyboardInterrupt:
         server.terminate()
-        server.wait(10)
+        server.wait(60)
         return
     if code:
         raise StageFailed(f"the MLflow server ended with code {code}")

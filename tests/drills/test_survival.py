@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from disturbed import Training, check_whole, wait_until
 from running import Recorder, free_port
@@ -28,7 +29,7 @@ from bayling.errors import StageFailed
 from bayling.pipeline import Pipeline
 from bayling.train.batches import Order, PackedTokens
 
-pytestmark = pytest.mark.drill
+pytestmark = [pytest.mark.drill, pytest.mark.timeout(1200)]
 
 STEPS, EVERY, LOG = 120, 10, 5
 _TRAINING = [
@@ -57,7 +58,7 @@ def undisturbed(prepared: list[str]) -> Training:
 @pytest.fixture(scope="module")
 def slowly(prepared: list[str]) -> list[str]:
     """With longer steps: Ray looks for new and doomed nodes every few seconds only."""
-    return [*prepared, "train.global_batch=32"]
+    return [*prepared, "train.global_batch=64"]
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +87,10 @@ def test_a_killed_worker_and_a_flipped_byte(prepared: list[str], undisturbed: Tr
     """It goes on from the checkpoint before the damaged one, and no bit of the result differs."""
     training = Training([*prepared, "train.max_failures=4"]).start()
     training.reaches(random.randrange(3, 7) * EVERY)
-    os.kill(random.choice(training.pids()), signal.SIGKILL)
+    workers = [psutil.Process(pid) for pid in training.pids()]
+    random.choice(workers).kill()
+    # Until the last of them is gone, a newer checkpoint may be published.
+    psutil.wait_procs(workers, 60)
     shard = training.checkpoints()[0].folder / "worker-00001.safetensors"
     content = bytearray(shard.read_bytes())
     content[len(content) // 2] ^= 1
@@ -104,13 +108,13 @@ def test_a_killed_worker_and_a_flipped_byte(prepared: list[str], undisturbed: Tr
 def test_a_stopped_worker_is_found_shown_and_replaced(
     prepared: list[str], undisturbed: Training
 ) -> None:
-    training = Training([*prepared, "train.stuck_after_s=6"]).start()
+    training = Training([*prepared, "train.stuck_after_s=15"]).start()
     training.reaches(2 * EVERY)
     os.kill(training.pids()[1], signal.SIGSTOP)
-    wait_until(lambda: training.events(), 60, "the discovery")
+    wait_until(lambda: training.events(), 300, "the discovery")
     [said] = training.events()
-    assert said.startswith("worker 1 gave no sign of life for 6 s: it is ended and replaced")
-    assert said in training.recorder.notes
+    assert said.startswith("worker 1 gave no sign of life for 15 s: it is ended and replaced")
+    wait_until(lambda: said in training.recorder.notes, 60, "being told")
     [dump] = training.folder.glob("stacks-worker-1-*.txt")
     stacks = dump.read_text("utf-8")
     assert "train_worker" in stacks, stacks
@@ -123,8 +127,8 @@ def test_a_stopped_worker_is_found_shown_and_replaced(
 def test_a_node_lost_and_two_more_that_come(
     slowly: list[str], undisturbed_slowly: Training, nodes: Any
 ) -> None:
-    """2 workers, then 1, in the end 3: the same samples in the same order, without anybody's help."""
-    elastic = ["scale.workers=4", "scale.min_workers=1", "scale.resize_after_s=3"]
+    """2 workers, then 1, in the end 3: the same samples in the same order, without a human."""
+    elastic = ["scale.workers=4", "scale.min_workers=1", "scale.resize_after_s=1"]
     with two_nodes_again(nodes):
         training = Training([*slowly, *elastic, "train.max_failures=5"]).start()
         training.reaches(2 * EVERY)
@@ -132,13 +136,13 @@ def test_a_node_lost_and_two_more_that_come(
         lost = next(node for node in nodes.list_all_nodes() if node is not nodes.head_node)
         before = training.live().step
         nodes.remove_node(lost, allow_graceful=False)
-        wait_until(lambda: training.live().workers == 1, 90, "going on with one worker")
+        wait_until(lambda: training.live().workers == 1, 300, "going on with one worker")
         assert training.live().step >= before - before % EVERY - EVERY
         alone = lambda: training.checkpoints()[0].progress.workers == 1  # noqa: E731
-        wait_until(alone, 60, "a checkpoint of one worker")
+        wait_until(alone, 300, "a checkpoint of one worker")
         add_node(nodes)
         add_node(nodes)
-        wait_until(lambda: training.live().workers == 3, 90, "going on with three workers")
+        wait_until(lambda: training.live().workers == 3, 300, "going on with three workers")
         training.finish()
     check_whole(training, STEPS, LOG)
     assert training.checkpoints()[0].progress.workers == 3
@@ -159,8 +163,8 @@ def test_a_notice_that_a_node_is_taken_away_is_answered_with_a_checkpoint(
     elastic = ["scale.workers=2", "scale.min_workers=1", "train.checkpoint_every=1000"]
     with two_nodes_again(nodes):
         training = Training([*slowly, *elastic]).start()
-        wait_until(lambda: (training.folder / "progress.json").exists(), 90, "training")
-        wait_until(lambda: training.live().step >= LOG, 60, "the first steps")
+        wait_until(lambda: (training.folder / "progress.json").exists(), 300, "training")
+        wait_until(lambda: training.live().step >= LOG, 300, "the first steps")
         doomed = next(node for node in nodes.list_all_nodes() if node is not nodes.head_node)
         reason = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
         notice_s = 10.0
@@ -193,12 +197,17 @@ def test_a_full_disk_costs_a_checkpoint_and_not_the_run(
         training.start().reaches(2 * EVERY)
         filler = disk / "filler"
         file = os.open(filler, os.O_WRONLY | os.O_CREAT)
-        with suppress(OSError):
-            while True:
-                os.write(file, b"\0" * 4096)
-        os.close(file)
         full_at = training.checkpoints()[0].progress.step
-        wait_until(training.events, 60, "the failed write")
+
+        def failed() -> bool:
+            # An old checkpoint that is removed makes room: it is taken at once.
+            with suppress(OSError):
+                while True:
+                    os.write(file, b"\0" * 4096)
+            return bool(training.events())
+
+        wait_until(failed, 300, "the failed write")
+        os.close(file)
         filler.unlink()
         training.reaches(full_at + 2 * EVERY)
         training.finish()
@@ -226,8 +235,7 @@ def test_the_tracking_server_goes_away_and_comes_back(
         Pipeline(compose(overrides), Recorder()).run_stage("data")
         training = Training(overrides).start()
         training.reaches(2 * EVERY)
-        server.kill()
-        server.wait()
+        _kill(server)
         gone_at = training.live().step
         training.reaches(gone_at - gone_at % EVERY + 3 * EVERY)
         server = _server(tmp_path, port)
@@ -236,8 +244,13 @@ def test_the_tracking_server_goes_away_and_comes_back(
         assert training.curve() == undisturbed.curve()
         assert training.live().totals.restarts == 0
     finally:
-        server.kill()
-        server.wait()
+        _kill(server)
+
+
+def _kill(server: subprocess.Popen[bytes]) -> None:
+    """With the processes that it started, which are the ones that answer."""
+    os.killpg(server.pid, signal.SIGKILL)
+    server.wait()
 
 
 def _server(folder: Path, port: int) -> subprocess.Popen[bytes]:
@@ -246,7 +259,13 @@ def _server(folder: Path, port: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--workers", "1"]
     command += ["--port", str(port), "--backend-store-uri", f"sqlite:///{folder}/server.db"]
     command += ["--artifacts-destination", str(folder / "artifacts")]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    server = subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+    )
 
     def up() -> bool:
         try:
@@ -254,7 +273,7 @@ def _server(folder: Path, port: int) -> subprocess.Popen[bytes]:
         except httpx.HTTPError:
             return False
 
-    wait_until(up, 90, "the tracking server's start")
+    wait_until(up, 300, "the tracking server's start")
     return server
 
 

@@ -164,7 +164,7 @@ def test_leaving_a_stream_early_frees_its_place(
         while engine.ongoing():
             await asyncio.sleep(0.005)
 
-    asyncio.run(asyncio.wait_for(leave(), 10))
+    asyncio.run(asyncio.wait_for(leave(), 60))
 
 
 def test_a_cancelled_request_says_so_whether_it_runs_or_waits(
@@ -174,7 +174,8 @@ def test_a_cancelled_request_says_so_whether_it_runs_or_waits(
         # One more than fit: the last one waits.
         names = [f"cancelled-{n}" for n in range(5)]
         tasks = [
-            asyncio.create_task(streamed(engine, name, prompts[1], Sampling(150))) for name in names
+            asyncio.create_task(streamed(engine, name, prompts[1], Sampling(3000)))
+            for name in names
         ]
         while engine.ongoing() < 5:
             await asyncio.sleep(0.002)
@@ -182,9 +183,9 @@ def test_a_cancelled_request_says_so_whether_it_runs_or_waits(
             engine.cancel(name)
         return await asyncio.gather(*tasks)
 
-    answers = asyncio.run(asyncio.wait_for(cancel_all(), 20))
+    answers = asyncio.run(asyncio.wait_for(cancel_all(), 60))
     assert [reason for _, reason, _ in answers] == ["cancelled"] * 5
-    assert all(len(ids) < 150 for ids, _, _ in answers)
+    assert all(len(ids) < 3000 for ids, _, _ in answers)
 
 
 @pytest.mark.parametrize(
@@ -259,7 +260,7 @@ def test_closing_fails_what_is_in_flight(model_folder: Path, prompts: Prompts) -
     engine = TransformersEngine(model_folder, dtype="float32", max_batch=2, threads=1)
 
     async def close_in_between() -> None:
-        stream = engine.generate("one", prompts[0], Sampling(200))
+        stream = engine.generate("one", prompts[0], Sampling(3000))
         await anext(stream)
         engine.close()
         async for _ in stream:

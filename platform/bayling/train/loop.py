@@ -337,12 +337,16 @@ class _Worker:
 
     def _report_restart(self) -> None:
         before = Live.read(self.settings.folder)
-        if before is not None and before.launch == self.settings.launch and before.state != "done":
-            where = f"from step {self.step}" if self.step else "from the beginning"
+        if before is None or before.state == "done":
+            return
+        where = f"from step {self.step}" if self.step else "from the beginning"
+        if before.launch == self.settings.launch:
             text = (
                 f"the workers were started again after step {before.step}: training goes on {where}"
             )
-            events.record(self.settings.folder, text, step=self.step)
+        else:
+            text = f"an earlier command ended after step {before.step}: this one goes on {where}"
+        events.record(self.settings.folder, text, step=self.step)
 
     def _agree(self, value: float) -> float:
         """The sum over all workers."""

@@ -6,6 +6,7 @@ that benchmarks run the very step that training runs.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -110,6 +111,13 @@ class Trainer:
         if self._clipped_by_hand:
             self.engine.clip_fp32_gradients = self._clip
         self._norm = 0.0
+        self._shared: _Shared | None = None
+        self._trouble: str | None = None
+        # Of the trained parameters the first is the last to get its gradient. Weak: torch keeps a
+        # parameter's hooks where no garbage collector finds them.
+        judge = weakref.WeakMethod(self._judge)
+        first = next(p for p in self.module.parameters() if p.requires_grad)
+        first.register_hook(lambda gradient: judge()(gradient))  # type: ignore[no-untyped-call,misc]
 
     def step(self, index: int, signals: Sequence[float] = ()) -> Outcome:
         """Take optimizer step `index` (from 0). Every worker must call it.
@@ -130,7 +138,6 @@ class Trainer:
         # wanted is the sum over the whole batch divided by its supervised tokens.
         scale = len(micro) * self.workers / max(1, supervised)
         mine = torch.zeros(2, self.module.groups, device=self.device)
-        losses, trouble, heard = None, None, list(signals)
         for place, part in enumerate(micro):
             self._seed_dropout(index, place)
             # An empty share still takes part in the collectives, with a loss of nothing.
@@ -140,14 +147,12 @@ class Trainer:
             else:
                 loss = loss * 0.0
             if place == len(micro) - 1:
-                losses, heard = self._share(mine, signals)
-                trouble = self.guard.judge(losses.mean)
-                if trouble and not self._applied_all_the_same(losses.mean):
-                    # A gradient that is no number is what DeepSpeed leaves a step out for.
-                    loss = loss * float("nan")
+                self._shared = _Shared(mine, signals, self._control, self.workers)
             self.engine.backward(loss * scale)
             self.engine.step()
-        assert losses is not None
+        shared, self._shared = self._shared, None
+        assert shared is not None and shared.judged
+        (losses, heard), trouble = shared.arrived(), self._trouble
         applied = self._applied()
         if not applied and trouble is None and self.train.precision is not Precision.fp16:
             trouble = "the gradient is not finite"
@@ -177,7 +182,7 @@ class Trainer:
                 if len(part):
                     mine += self.module.by_group
         self.engine.train()
-        return self._share(mine, ())[0]
+        return _Shared(mine, (), self._control, self.workers).arrived()[0]
 
     def pieces(self) -> Iterator[state.Piece]:
         """This worker's part of the training state."""
@@ -203,14 +208,20 @@ class Trainer:
         batch = (packed or self.packed).batch(sequences)
         return {name: tensor.to(self.device) for name, tensor in batch.items()}
 
-    def _share(self, mine: torch.Tensor, signals: Sequence[float]) -> tuple[Losses, list[float]]:
-        vector = torch.cat([mine.flatten().double().cpu(), torch.tensor(signals).double()])
-        if self.workers > 1:
-            dist.all_reduce(vector, group=self._control)
-        groups = self.module.groups
-        table = vector[: 2 * groups].view(2, groups)
-        total, count = table.sum(1).tolist()
-        return Losses(total, int(count), table), vector[2 * groups :].tolist()
+    def _judge(self, gradient: torch.Tensor) -> torch.Tensor | None:
+        """The hook of the last gradient of a backward pass: spoils it where the step is bad.
+
+        By now the losses of all workers have arrived, which was not waited for before: workers
+        meet once a step. A gradient that is no number is what DeepSpeed leaves a step out for.
+        """
+        if self._shared is None:
+            return None  # more micro batches follow
+        self._shared.judged = True
+        mean = self._shared.arrived()[0].mean
+        self._trouble = self.guard.judge(mean)
+        if self._trouble is None or self._applied_all_the_same(mean):
+            return None
+        return gradient * float("nan")
 
     def _applied_all_the_same(self, loss: float) -> bool:
         return self.train.on_bad_step is OnBadStep.report and np.isfinite(loss)
@@ -234,6 +245,29 @@ class Trainer:
             # A step that is done again after a restart drops the same.
             key = [self.seed, index, place, self.rank]
             torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
+
+
+class _Shared:
+    """Losses and signals on their way to all workers. Every worker must make one."""
+
+    def __init__(
+        self, mine: torch.Tensor, signals: Sequence[float], group: Any, workers: int
+    ) -> None:
+        self.judged = False
+        self._groups = mine.shape[1]
+        self._vector = torch.cat([mine.flatten().double().cpu(), torch.tensor(signals).double()])
+        self._work = (
+            dist.all_reduce(self._vector, group=group, async_op=True) if workers > 1 else None
+        )
+
+    def arrived(self) -> tuple[Losses, list[float]]:
+        """The sums; waits for the other workers."""
+        if self._work is not None:
+            self._work.wait()
+            self._work = None
+        table = self._vector[: 2 * self._groups].view(2, self._groups)
+        total, count = table.sum(1).tolist()
+        return Losses(total, int(count), table), self._vector[2 * self._groups :].tolist()
 
 
 def _tell_transformers(train: TrainConfig, layout: Layout, device: Device) -> Any:

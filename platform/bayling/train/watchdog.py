@@ -109,7 +109,13 @@ class Watch:
         stopped = [beat for beat, alive, _ in self._moved.values() if now - alive > self._after_s]
         if stopped:
             return self._report(stopped, "gave no sign of life")
-        late = [beat for beat, _, last in self._moved.values() if now - last > self._after_s]
+        # Before the first progress a worker loads its model, for as long as the storage takes;
+        # collectives that fail then have torch's own limit.
+        late = [
+            beat
+            for beat, _, last in self._moved.values()
+            if beat.progress and now - last > self._after_s
+        ]
         if late and len(late) == len(self._moved):
             # All of them wait; whoever is furthest behind is being waited for.
             least = min(beat.progress for beat in late)
