@@ -45,6 +45,40 @@ def lines(path: Path) -> list[int]:
     return [json.loads(line)["step"] for line in path.read_text("utf-8").splitlines()]
 
 
+_QUOTA = """
+import resource, signal, sys
+sys.path[:0] = {paths!r}
+from pathlib import Path
+from bayling.registry.curve import Curve
+from bayling.stage import TrackedRun
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+path = Path(sys.argv[4])
+curve = Curve(TrackedRun(*sys.argv[1:4]), path)
+curve.log(1, {{"loss": 1.0}})
+size = path.stat().st_size
+resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, resource.RLIM_INFINITY))
+curve.log(2, {{"loss": 2.0}})
+curve.log(3, {{"loss": 3.0}})
+print(path.stat().st_size == size)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+curve.log(4, {{"loss": 4.0}})
+print(curve.flush(60))
+curve.close()
+"""
+
+
+def test_rows_that_a_full_disk_refuses_wait_for_room(tracked: TrackedRun, tmp_path: Path) -> None:
+    path = tmp_path / "curve.jsonl"
+    code = _QUOTA.format(paths=[str(Path(__file__).parents[2] / "platform")])
+    where = [tracked.tracking_uri, tracked.experiment, tracked.run_id, str(path)]
+    done = subprocess.run([sys.executable, "-c", code, *where], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["True", "True"], "half a row was left, or one did not arrive"
+    assert lines(path) == [1, 2, 3, 4]
+    assert history(tracked) == [(1, 1.0), (2, 2.0), (3, 3.0), (4, 4.0)]
+
+
 def test_no_step_is_logged_twice(tracked: TrackedRun, tmp_path: Path) -> None:
     before = Curve(tracked, tmp_path / "curve.jsonl")
     for step in (1, 2, 3):

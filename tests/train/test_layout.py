@@ -71,8 +71,10 @@ def test_every_recipe_fits_its_scale_or_is_refused_with_the_way_out(
         assert there.micro_batch * there.micro_steps * workers >= config.train.global_batch
 
 
-def test_the_quickstart_stays_as_it_was() -> None:
+def test_the_quickstart_trains_without_zero_and_any_other_small_model_with_zero_2() -> None:
     made = layout_of("recipe=quickstart")
+    assert (made.zero_stage, made.micro_batch, made.micro_steps) == (0, 4, 1)
+    made = layout_of("recipe=quickstart", "train.zero_stage=null")
     assert (made.zero_stage, made.micro_batch, made.micro_steps) == (2, 4, 1)
     assert made.offload_optimizer is Offload.none
 

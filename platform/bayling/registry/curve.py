@@ -12,6 +12,7 @@ import json
 import os
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ class Curve:
         self._wake, self._closing = threading.Event(), threading.Event()
         self._idle = threading.Condition()
         self._written = path.stat().st_size
+        self._unwritten: list[bytes] = []
         self._sent = self._sent_before()
         self.trouble: str | None = None
         """Why the last attempt to send failed; None when it did not."""
@@ -45,15 +47,16 @@ class Curve:
         self._thread.start()
 
     def log(self, step: int, values: dict[str, float]) -> None:
-        """Add a row; one of a step that is there already is left out."""
+        """Add a row; one of a step that is there already is left out.
+
+        On a full disk the row waits for the next one, or for `close`: training must not end for it.
+        """
         if step <= self.last_step:
             return
         self.last_step = step
         row = {"step": step, "time": int(time.time() * 1000), "values": values}
-        self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._written = self._file.tell()
+        self._unwritten.append(json.dumps(row).encode() + b"\n")
+        self._write()
 
     def flush(self, patience_s: float) -> bool:
         """Send what is left; whether all of it arrived within `patience_s`."""
@@ -73,7 +76,23 @@ class Curve:
         self._closing.set()
         self._wake.set()
         self._thread.join(30)
+        self._write()
         self._file.close()
+
+    def _write(self) -> None:
+        """Append what waits, all of it or, on a full disk, nothing."""
+        content = memoryview(b"".join(self._unwritten))
+        done = 0
+        try:
+            while done < len(content):
+                done += self._file.write(content[done:])
+            os.fsync(self._file.fileno())
+        except OSError:
+            with suppress(OSError):  # half a line must not be followed by a whole one
+                self._file.truncate(self._written)
+            return
+        self._written += len(content)
+        self._unwritten.clear()
 
     def _run(self) -> None:
         while not self._closing.is_set():
@@ -138,7 +157,7 @@ def _open_whole_lines(path: Path) -> Any:
         file.seek(0)
         content = file.read()
         file.truncate(content.rfind(b"\n") + 1)
-    return path.open("a", encoding="utf-8")
+    return path.open("ab", buffering=0)
 
 
 def _last_step(path: Path) -> int:

@@ -182,7 +182,7 @@ class _Worker:
 
     def _measure(self, outcome: Outcome | None, last: bool) -> None:
         if self.step % self.train.heldout_every == 0 or last:
-            measured = self.trainer.heldout(self.heldout)
+            measured = self.trainer.heldout(self.heldout, self.heart.progress)
             self.heldout_loss = measured.mean
             if self.meter is not None:
                 self.meter.heldout(measured)

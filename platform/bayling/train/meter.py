@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -194,7 +195,8 @@ class Meter:
         live = self.live
         live.time = time.time()
         live.totals.worker_s = self._worker_s + live.workers * (live.time - self._began)
-        write_json(self._folder / LIVE, asdict(live))
+        with suppress(OSError):  # a full disk must not end training
+            write_json(self._folder / LIVE, asdict(live))
 
 
 def memory_gib() -> float:

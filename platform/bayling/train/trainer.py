@@ -7,7 +7,7 @@ that benchmarks run the very step that training runs.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -169,8 +169,14 @@ class Trainer:
             heard,
         )
 
-    def heldout(self, packed: PackedTokens) -> Losses:
-        """The loss on other packed conversations. Every worker must call it."""
+    def heldout(
+        self, packed: PackedTokens, after_each: Callable[[], None] = lambda: None
+    ) -> Losses:
+        """The loss on other packed conversations. Every worker must call it.
+
+        Args:
+            after_each: called after every micro batch, as a sign of life.
+        """
         everything = np.arange(len(packed))
         rows = self.layout.micro_batch * self.workers
         mine = torch.zeros(2, self.module.groups, device=self.device)
@@ -181,6 +187,7 @@ class Trainer:
                 self.engine(**self._batch(part if len(part) else everything[:1], packed))
                 if len(part):
                     mine += self.module.by_group
+                after_each()
         self.engine.train()
         return _Shared(mine, (), self._control, self.workers).arrived()[0]
 
