@@ -20,7 +20,8 @@ def export_step(
 ) -> int:
     """Write the model of a checkpoint to `target`; the newest where `step` is None.
 
-    Works while training runs, and after it was stopped. Returns the step.
+    Also of a run that was stopped. While one runs, retention may remove the checkpoint under it.
+    Returns the step.
 
     Raises:
         UserError: there is no checkpoint of this step; the message names those there are.
