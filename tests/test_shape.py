@@ -76,7 +76,7 @@ def test_a_base_folder_says_how_its_network_looks(tmp_path: Path) -> None:
         num_attention_heads=8, num_key_value_heads=2, tie_word_embeddings=True,
     ).save_pretrained(tmp_path)  # fmt: skip
     shape = Shape.of(ModelConfig(base=str(tmp_path)))
-    assert shape == Shape(128, 64, 96, 3, 8, 2, 8, True)
+    assert shape == Shape(128, 64, 96, 3, 8, 2, 8, True, stored=True)
     assert shape.parameters == sum(p.numel() for p in transformers_model(shape).parameters())
 
 

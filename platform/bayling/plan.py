@@ -148,7 +148,8 @@ def make(config: Config) -> Plan:
         frozen=shape.parameters if train.lora.rank else 0,
     )
     peak = _peak(train, scale)
-    checkpoint = _checkpoint(train, shape, first.placement)
+    # Whatever the stage and the precision: fp32 weights and both moments of what is trained.
+    checkpoint = 12 * learnt
     kept = train.keep_checkpoints + train.keep_best + 1
     # Without a base the untrained model is exported too, to be compared with.
     export = 2 * shape.parameters
@@ -296,15 +297,6 @@ def _peak(train: TrainConfig, scale: ScaleConfig) -> float | None:
         return flops.peak(torch.device("cpu"), dtype)
     finally:
         torch.set_num_threads(before)
-
-
-def _checkpoint(train: TrainConfig, shape: Shape, place: Placement) -> int:
-    """Bytes of one checkpoint: weights as they are trained, fp32 weights and both moments."""
-    learnt = trainable(train, shape)
-    whole = shape.parameters + (learnt if train.lora.rank else 0)
-    size = 4 if train.precision is Precision.fp32 else 2
-    master = 0 if size == 4 and place.zero_stage == 0 else 4
-    return whole * size + learnt * (master + 8)
 
 
 def _notes(train: TrainConfig, scale: ScaleConfig) -> list[str]:

@@ -31,6 +31,8 @@ class Shape:
     head_dim: int
     tied: bool
     """Whether the output projection is the embedding itself."""
+    stored: bool = False
+    """Whether the weights are read from a folder; random ones are made in memory."""
 
     @staticmethod
     def of(model: ModelConfig) -> Shape:
@@ -51,6 +53,7 @@ class Shape:
             kv_heads=model.kv_heads,
             head_dim=model.hidden_size // model.heads,
             tied=model.tie_embeddings,
+            stored=model.base is not None,
         )
 
     @property
@@ -150,6 +153,7 @@ def _read(folder: Path) -> Shape:
             kv_heads=int(raw.get("num_key_value_heads") or heads),
             head_dim=int(raw.get("head_dim") or raw["hidden_size"] // heads),
             tied=bool(raw.get("tie_word_embeddings", False)),
+            stored=True,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder / 'config.json'} lacks a size of the network: {error}") from None

@@ -211,18 +211,26 @@ class _Worker:
         ]
 
     def _load(self, process: int) -> Memory:
-        """The network as it is built, before DeepSpeed has split anything."""
-        if self.cpu:
-            # Built in fp32. Without a base, rank 0 also writes the untrained model: a copy in
-            # half precision.
+        """The network as it is built, or read.
+
+        What is read comes tensor by tensor from files that are mapped, whose pages the system can
+        drop at any time. Under ZeRO-3 every worker keeps its part of each, and only rank 0 reads.
+        """
+        if self.cpu and not self.shape.stored:
+            # Built in fp32. Rank 0 also writes the untrained model: a copy in half precision.
             return Memory("load", weights=4 * self.whole, buffers=2 * self.whole, process=process)
-        # DeepSpeed moves the whole network to the device and splits it there. Stages 1 and 2 then
-        # copy what is trained into one flat tensor.
-        flat = self.learnt * self.size if self.stage in (1, 2) else 0
+        weights, buffers = self.whole * self.size, 0
+        if self.stage == 3 and self.shape.stored:
+            weights, buffers = self.weights, self.shape.largest * self.size
+            if self.parameters_away:
+                weights = 0
+        elif self.stage in (1, 2):
+            # DeepSpeed copies what is trained into one flat tensor.
+            buffers = self.learnt * self.size
         return Memory(
             "load",
-            weights=self.whole * self.size,
-            buffers=flat,
+            weights=weights,
+            buffers=buffers,
             process=process,
             host=self._host(),
             disk=self._disk(),
@@ -297,7 +305,10 @@ class _Worker:
         return int(group * (self.size + 4 if self.half else 4))
 
     def _host(self) -> int:
-        """Main memory: the network while it is loaded, or what was offloaded to it."""
+        """Main memory: the process, and what was offloaded to it.
+
+        Weights are read, or drawn, on the device.
+        """
         if self.cpu:
             return 0
         offloaded = 0.0
@@ -314,7 +325,7 @@ class _Worker:
             offloaded += self.weights
         elif self.placement.offload_parameters is Offload.nvme:
             offloaded += _PARAMETER_SWAP_BYTES
-        return HOST_PROCESS_GPU + int(max(4 * self.whole, offloaded))
+        return HOST_PROCESS_GPU + int(offloaded)
 
     def _disk(self) -> int:
         """What NVMe offload writes."""
