@@ -17,7 +17,7 @@ from bayling.templates import TEMPLATES, ChatFormat
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-SERVING = "bayling.json"
+SERVING, CARD = "bayling.json", "README.md"
 
 
 @dataclass(frozen=True)

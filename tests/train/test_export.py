@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,10 +14,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from bayling.errors import UserError
 from bayling.model import Licence, ModelConfig, TemplateName
-from bayling.model_folder import Serving, load_chat
+from bayling.model_folder import CARD, Serving, load_chat
 from bayling.templates import TEMPLATES, ChatFormat, Message
 from bayling.train import checkpoint, export, network
-from bayling.train.checkpoint import Checkpoint, Progress
+from bayling.train.checkpoint import Checkpoint, Progress, complete
 from bayling.train.config import LoraConfig
 from bayling.train.export import InMemory, Origin, Trained, card
 from bayling.train.state import KEYS
@@ -155,7 +156,56 @@ def test_adapters_are_merged_into_the_base_and_written_alone(
         )
     assert (one - two).norm() / (one - before).norm() < 0.03
     names = {path.name for path in (tmp_path / "adapter").iterdir()}
-    assert names == {"adapter_model.safetensors", "adapter_config.json", export.CARD}
+    weights = {"adapter_model.safetensors", "adapter_config.json"}
+    assert names == weights | {CARD, export.PROVENANCE}
+
+
+@pytest.mark.parametrize("brought", [True, False])
+def test_what_the_licence_wants_to_be_passed_on_lies_beside_the_weights(
+    chat: ChatFormat, tmp_path: Path, brought: bool
+) -> None:
+    base = tmp_path / "base"
+    base.mkdir()
+    files = {"LICENSE.txt": "the agreement", "USE_POLICY.md": "the policy"}
+    if brought:
+        files["Notice.txt"] = "the base's own"
+    for name, text in files.items():
+        (base / name).write_text(text)
+    (base / "config.json").write_text("{}")
+    model = network.build(SIZES, chat.tokenizer, 1, chat.stop_ids)
+    of = replace(SIZES, name="llama-3-mine", base=str(base), licence=Licence.llama3)
+    origin = replace(ORIGIN, model=of)
+    parameters = dict(model.named_parameters())
+    export.write(tmp_path / "model", InMemory(model.config, parameters), chat, origin)
+    adapter = {"model.layers.0.mlp.up_proj.lora_A.default.weight": torch.ones(4, 32)}
+    export.write_adapter(tmp_path / "adapter", saved(tmp_path / "c", adapter), LORA, origin)
+    for folder in (tmp_path / "model", tmp_path / "adapter"):
+        for name, text in files.items():
+            assert (folder / name).read_text() == text
+        if brought:
+            assert not (folder / "NOTICE").exists()
+        else:
+            notice = (folder / "NOTICE").read_text()
+            assert "Meta Llama 3 is licensed under the Meta Llama 3 Community License" in notice
+
+
+def test_a_checkpoint_that_is_held_outlives_its_removal(tmp_path: Path) -> None:
+    found = saved(tmp_path, {"model.norm.weight": torch.arange(8.0)})
+    with checkpoint.held(found) as kept:
+        shutil.rmtree(found.folder)
+        assert kept.step == 7
+        assert kept.damage() is None
+        assert kept.weight("model.norm.weight").tolist() == list(range(8))
+        assert complete(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkpoint_that_is_gone_is_refused(tmp_path: Path) -> None:
+    found = saved(tmp_path, {"model.norm.weight": torch.ones(8)})
+    shutil.rmtree(found.folder)
+    with pytest.raises(UserError, match="was removed by the run"), checkpoint.held(found):
+        pass
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_failed_export_leaves_the_one_before(chat: ChatFormat, tmp_path: Path) -> None:

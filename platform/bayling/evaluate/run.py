@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from bayling.evaluate import generate, metrics, report
+from bayling.evaluate.card import with_scores
 from bayling.evaluate.config import EvaluateConfig
+from bayling.model_folder import CARD
 from bayling.registry import models, runs, scores
 from bayling.stage import Context, Manifest, fingerprint, write_json
 
@@ -59,6 +61,11 @@ def run(config: EvaluateConfig, context: Context) -> Manifest:
     write_json(context.folder / "scores.json", result)
     files = report.write(context.folder / "report", result, data.config["languages"])
     scores.log(context.tracked, result, train.results["model_id"], data, files, context.folder)
+    card = context.folder / "card" / CARD
+    card.parent.mkdir(exist_ok=True)
+    plain = (systems["trained"] / CARD).read_text("utf-8")
+    card.write_text(with_scores(plain, result, digest), "utf-8")
+    models.replace_file(context.tracked.tracking_uri, train.results["model_id"], card)
 
     manifest = context.manifest("evaluate", config)
     manifest.outputs = {
@@ -67,6 +74,7 @@ def run(config: EvaluateConfig, context: Context) -> Manifest:
         "page": "report/scores.html",
         "table": "report/scores.csv",
         "heat_map": "report/heatmap.png",
+        "card": f"card/{CARD}",
     }
     manifest.counts = {
         "translations": len(rows["translate"]),

@@ -62,6 +62,11 @@ def log_model(tracked: TrackedRun, *, name: str, folder: Path, params: dict[str,
     return str(model.model_id)
 
 
+def replace_file(tracking_uri: str, model_id: str, path: Path) -> None:
+    """Put a file in place of the one of its name among a logged model's files."""
+    client(tracking_uri).log_model_artifact(model_id, str(path))
+
+
 def register(tracking_uri: str, name: str, model_id: str, run_id: str) -> Version:
     """The version of the registered model `name` that holds a logged model, made if need be."""
     from mlflow.exceptions import MlflowException

@@ -18,7 +18,7 @@ from transformers import GenerationConfig, PreTrainedConfig
 from bayling import __version__
 from bayling.languages import name_of
 from bayling.model import ModelConfig
-from bayling.model_folder import Serving
+from bayling.model_folder import CARD, Serving
 from bayling.stage import write_json
 from bayling.templates import ChatFormat, Message, TemplateError
 from bayling.train import adapters
@@ -26,9 +26,10 @@ from bayling.train.checkpoint import Checkpoint
 from bayling.train.config import LoraConfig
 from bayling.train.licences import TERMS
 from bayling.weights.folder import Source as BaseSource
+from bayling.weights.folder import licence_files
 from bayling.weights.tensors import ShardWriter, Weights
 
-PROVENANCE, ADAPTER, CARD = "provenance.json", "adapter", "README.md"
+PROVENANCE, ADAPTER, NOTICE = "provenance.json", "adapter", "NOTICE"
 
 
 @dataclass(frozen=True)
@@ -120,20 +121,31 @@ def write(folder: Path, source: Source, chat: ChatFormat, origin: Origin) -> Non
         languages=origin.languages,
         base_model=origin.model.base,
     ).write(aside)
+    _describe(aside, origin)
+    shutil.rmtree(folder, ignore_errors=True)
+    aside.rename(folder)
+
+
+def _describe(folder: Path, origin: Origin) -> None:
+    """Card, provenance and what the licence of the base wants to be passed on."""
+    base = Path(origin.model.base) if origin.model.base else None
     write_json(
-        aside / PROVENANCE,
+        folder / PROVENANCE,
         {
             "code_version": __version__,
             "run_id": origin.run_id,
             "trained_steps": origin.trained_steps,
             "data_fingerprint": origin.data_fingerprint,
-            "base_weights": BaseSource.read(Path(origin.model.base)) if origin.model.base else None,
+            "base_weights": BaseSource.read(base) if base else None,
             "config": origin.config,
         },
     )
-    (aside / CARD).write_text(card(origin), "utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    aside.rename(folder)
+    (folder / CARD).write_text(card(origin), "utf-8")
+    for path in licence_files(base) if base else ():
+        shutil.copyfile(path, folder / path.name)
+    notice = TERMS[origin.model.licence].notice
+    if notice and not any(path.name.upper().startswith(NOTICE) for path in folder.iterdir()):
+        (folder / NOTICE).write_text(notice + "\n", "utf-8")
 
 
 def write_adapter(folder: Path, checkpoint: Checkpoint, lora: LoraConfig, origin: Origin) -> None:
@@ -143,7 +155,7 @@ def write_adapter(folder: Path, checkpoint: Checkpoint, lora: LoraConfig, origin
     base = (origin.model.source or "").removeprefix("hf://") or str(origin.model.base)
     names = list(checkpoint.progress.shapes)
     adapters.write(aside, names, checkpoint.weight, lora, base)
-    (aside / CARD).write_text(card(origin), "utf-8")
+    _describe(aside, origin)
     shutil.rmtree(folder, ignore_errors=True)
     aside.rename(folder)
 

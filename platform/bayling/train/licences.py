@@ -15,11 +15,22 @@ class Terms:
     """As model hubs call it."""
     notes: str
     """What whoever passes the model on has to do; Markdown."""
+    notice: str | None = None
+    """The attribution that has to lie in a text file named Notice beside every copy."""
 
 
 _META = (
     "Pass on a copy of the licence agreement, and keep to Meta's Acceptable Use Policy. "
     "Products with more than 700 million monthly active users need a licence from Meta."
+)
+
+_LLAMA_2 = (
+    "Llama 2 is licensed under the LLAMA 2 Community License, Copyright (c) Meta Platforms, Inc. "
+    "All Rights Reserved."
+)
+_LLAMA_3 = (
+    "Meta Llama 3 is licensed under the Meta Llama 3 Community License, Copyright © Meta "
+    "Platforms, Inc. All Rights Reserved."
 )
 
 TERMS = {
@@ -34,19 +45,17 @@ TERMS = {
     ),
     Licence.llama2: Terms(
         "llama2",
-        "> Llama 2 is licensed under the LLAMA 2 Community License, Copyright (c) Meta Platforms, "
-        "Inc. All Rights Reserved.\n\n" + _META + " Neither Llama 2 nor what it writes may be used "
+        f"> {_LLAMA_2}\n\n" + _META + " Neither Llama 2 nor what it writes may be used "
         "to improve another large language model, except Llama 2 and models made from it.",
+        notice=_LLAMA_2,
     ),
     Licence.llama3: Terms(
         "llama3",
-        "**Built with Meta Llama 3**\n\n> Meta Llama 3 is licensed under the Meta Llama 3 "
-        "Community License, Copyright © Meta Platforms, Inc. All Rights Reserved.\n\n"
-        + _META
-        + " Show "
+        f"**Built with Meta Llama 3**\n\n> {_LLAMA_3}\n\n" + _META + " Show "
         "“Built with Meta Llama 3” where the model is used, and begin the name of every model made "
         "from it with “Llama 3”. Neither Llama 3 nor what it writes may be used to improve another "
         "large language model, except Llama 3 and models made from it.",
+        notice=_LLAMA_3,
     ),
     Licence.other: Terms(
         "other",

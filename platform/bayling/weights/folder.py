@@ -20,12 +20,13 @@ SCHEMA_VERSION = 1
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model")
 _SAFETENSORS = re.compile(r"model(-\d+-of-\d+)?\.safetensors(\.index\.json)?")
 _PICKLES = re.compile(r"pytorch_model(-\d+-of-\d+)?\.bin(\.index\.json)?")
+_LICENCE = r"(?i:LICENSE|USE_POLICY|NOTICE)[^/]*"
 _BESIDE = re.compile(
     r"config\.json|generation_config\.json"
     r"|tokenizer\.json|tokenizer\.model|tokenizer_config\.json|special_tokens_map\.json"
     r"|added_tokens\.json|chat_template\.(jinja|json)"
     r"|delta\.json|exact(-\d+-of-\d+)?\.safetensors(\.index\.json)?"
-    r"|(LICENSE|USE_POLICY|NOTICE)[^/]*"
+    rf"|{_LICENCE}"
 )
 _CHUNK = 4 * 2**20
 
@@ -39,6 +40,12 @@ def wanted(names: Iterable[str]) -> list[str]:
     weights = [name for name in names if _SAFETENSORS.fullmatch(name)]
     weights = weights or [name for name in names if _PICKLES.fullmatch(name)]
     return sorted([*weights, *(name for name in names if _BESIDE.fullmatch(name))])
+
+
+def licence_files(folder: Path) -> list[Path]:
+    """The files of a model folder that its licence wants to be passed on with every copy."""
+    there = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [path for path in there if path.is_file() and re.fullmatch(_LICENCE, path.name)]
 
 
 def are_weights(name: str) -> bool:
