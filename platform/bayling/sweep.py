@@ -70,7 +70,7 @@ def run(
     with runs.ended_with_the_block(tracked):
         threads = [threading.Thread(target=one_after_another, daemon=True) for _ in range(at_once)]
         try:
-            with local.connected(first.config.scale):
+            with local.connected(*(config.scale for _, config in configs)):
                 for thread in threads:
                     thread.start()
                 for thread in threads:

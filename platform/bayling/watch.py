@@ -32,20 +32,24 @@ class Plain:
         self._which = f"[{which}] " if which else ""
         self._name = ""
         self._said = 0.0
+        self._pace = _Pace()
 
     def preparing(self, what: str) -> None:
         """Not worth a line in a log: no stage has begun."""
 
     def stage(self, name: str, position: str) -> None:
         self._name, self._said = name, time.monotonic()
+        self._pace = _Pace()
         self._line(f"{name} {position}".strip() + " begins")
 
     def progress(self, what: str, done: float, of: float) -> None:
+        left = self._pace.left(done, of)
         if time.monotonic() - self._said < _LOG_EVERY_SECONDS:
             return
         self._said = time.monotonic()
         share = f" {100 * done / of:.0f} %" if of else ""
-        self._line(f"{self._name}{share} · {what}")
+        ahead = f" · {duration(left)} left" if left else ""
+        self._line(f"{self._name}{share} · {what}{ahead}")
 
     def note(self, text: str) -> None:
         self._line(f"{self._name} · {text}")
@@ -61,6 +65,29 @@ class Plain:
 
     def _line(self, text: str) -> None:
         print(f"{time.strftime('%H:%M:%S')} {self._which}{text}", file=sys.stderr, flush=True)
+
+
+class _Pace:
+    """How fast something goes on that is done piece by piece."""
+
+    def __init__(self) -> None:
+        self._of, self._first, self._since = 0.0, 0.0, 0.0
+
+    def left(self, done: float, of: float) -> float | None:
+        """Seconds that are left at the pace so far; None where there is none yet."""
+        now = time.monotonic()
+        if of != self._of or done < self._first:
+            self._of, self._first, self._since = of, done, now
+        gained = done - self._first
+        return (of - done) * (now - self._since) / gained if of and gained > 0 else None
+
+
+def duration(seconds: float) -> str:
+    """`40 s`, `12 min` or `3 h 05 min`."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 class Terminal:

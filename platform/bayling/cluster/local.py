@@ -16,8 +16,9 @@ PACKAGE = Path(__file__).resolve().parents[1]
 
 
 @contextmanager
-def connected(scale: ScaleConfig) -> Iterator[bool]:
-    """Connect to Ray; a local cluster that was started here ends with the block.
+def connected(scale: ScaleConfig, *others: ScaleConfig) -> Iterator[bool]:
+    """Connect to Ray; a local cluster that was started here ends with the block, and has room
+    for any one of the scales.
 
     With `scale.ray_address`, or inside a Ray job, the existing cluster is used, and this
     package travels to its workers. Otherwise a cluster of this machine's cores starts, reachable
@@ -54,11 +55,10 @@ def connected(scale: ScaleConfig) -> Iterator[bool]:
             # More logical than real cores are fine: training and serving take turns.
             num_cpus=max(
                 os.cpu_count() or 1,
-                scale.workers * scale.cpus_per_worker,
-                scale.engines * scale.cpus_per_worker,
+                *(max(s.workers, s.engines) * s.cpus_per_worker for s in (scale, *others)),
             ),
             include_dashboard=False,
-            object_store_memory=scale.object_store_mb * 2**20,
+            object_store_memory=max(s.object_store_mb for s in (scale, *others)) * 2**20,
             runtime_env={"env_vars": {"PYTHONPATH": path}},
             **common,
         )

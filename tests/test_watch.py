@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import pytest
+
+from bayling import watch
+from bayling.watch import Plain, duration
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.4, "0 s"), (59, "59 s"), (61, "1 min"), (3599, "1 h 00 min"), (11100, "3 h 05 min")],
+)
+def test_a_duration_is_said_as_a_person_would(seconds: float, said: str) -> None:
+    assert duration(seconds) == said
+
+
+def test_a_log_says_how_long_it_will_take(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(watch.time, "monotonic", lambda: now[0])
+    plain = Plain()
+    plain.stage("train", "2/5")
+    for seconds, step in ((1, 100), (11, 200), (31, 400)):  # going on from step 100: 10 a second
+        now[0] = seconds
+        plain.progress(f"step {step}", step, 1000)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[1].endswith("train 20 % · step 200 · 1 min left")
+    assert lines[2].endswith("train 40 % · step 400 · 1 min left")
+    now[0] = 61.0
+    plain.progress("step 700", 700, 1000)
+    assert capsys.readouterr().err.strip().endswith("train 70 % · step 700 · 30 s left")
+
+
+def test_before_there_is_a_pace_nothing_is_promised(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(watch.time, "monotonic", lambda: now[0])
+    plain = Plain()
+    plain.stage("train", "2/5")
+    now[0] = 20.0
+    plain.progress("starting workers", 0, 1000)
+    now[0] = 40.0
+    plain.progress("scoring", 0, 0)
+    assert "left" not in capsys.readouterr().err
