@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -29,6 +30,17 @@ def wait_until(condition: Callable[[], Any], seconds: float, what: str = "it") -
         assert time.monotonic() < deadline, f"{what} did not happen within {seconds:g} s"
         time.sleep(0.05)
     return value
+
+
+def apart(overrides: list[str], folder: Path) -> list[str]:
+    """The same with another `output_dir`, where the data stage is done too.
+
+    What a training survives with (`train.on_bad_step`, `train.max_failures`, …) does not decide
+    what comes out, so trainings that differ in nothing else share a folder and a run.
+    """
+    [here] = [one for one in overrides if one.startswith("output_dir=")]
+    shutil.copytree(here.removeprefix("output_dir="), folder, dirs_exist_ok=True)
+    return [f"output_dir={folder}" if one == here else one for one in overrides]
 
 
 @dataclass
@@ -86,6 +98,11 @@ class Training:
         beats = sorted((self.folder / BEATS).glob("beat-*.json"))
         return [json.loads(path.read_text("utf-8"))["pid"] for path in beats]
 
+    def steps_of(self, rank: int) -> int:
+        """How far a worker's training thread is, in signs of life: at least one a step."""
+        beat = json.loads((self.folder / BEATS / f"beat-{rank:05d}.json").read_text("utf-8"))
+        return int(beat["progress"])
+
     def events(self) -> list[str]:
         path = self.folder / "events.jsonl"
         content = path.read_text("utf-8") if path.exists() else ""
@@ -99,8 +116,8 @@ class Training:
 
     def weights(self) -> list[str]:
         """Checksums of the last checkpoint's files: the weights and moments, bit by bit."""
-        index = json.loads((self.checkpoints()[0].folder / "index.json").read_text("utf-8"))
-        return [index["sha256"][name] for name in sorted(index["sha256"])]
+        sums = self.checkpoints()[0].sums
+        return [sums[name] for name in sorted(sums) if name.startswith("worker-")]
 
     def run(self) -> Run:
         """Its MLflow run, of which there is one."""

@@ -198,6 +198,20 @@ def test_a_key_cannot_be_taken_out() -> None:
         (["train.beta2=1"], "train.beta2"),
         (["train.zero_stage=4"], "train.zero_stage"),
         (["train.global_batch=0"], "train.global_batch"),
+        (["train.global_batch=4", "train.micro_batch=5"], "between 1 and train.global_batch=4"),
+        (
+            ["train.zero_stage=2", "train.offload_parameters=cpu"],
+            "train.offload_parameters=cpu needs train.zero_stage=3",
+        ),
+        (
+            ["train.zero_stage=0", "train.offload_optimizer=cpu"],
+            "train.offload_optimizer=cpu needs train.zero_stage=1 or more",
+        ),
+        (
+            ["train.zero_stage=2", "train.offload_optimizer=nvme", "train.nvme_path=/local"],
+            "train.offload_optimizer=nvme needs train.zero_stage=3",
+        ),
+        (["train.zero_stage=3", "train.offload_optimizer=nvme"], "needs train.nvme_path"),
         (["promote.max_off_target=5"], "promote.max_off_target"),
         (["promote.min_chrf=101"], "promote.min_chrf"),
         (["promote.max_chrf_loss=-1"], "promote.max_chrf_loss"),

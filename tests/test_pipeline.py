@@ -51,6 +51,8 @@ def test_running_again_runs_no_stage_and_makes_no_run_in_mlflow(smoke: Finished)
         ("promote.max_chrf_loss=99", "promote"),
         ("serve.max_batch=3", "serve"),
         ("scale.workers=1", None),
+        ("train.on_bad_step=rollback", None),
+        ("train.zero_stage=3", None),
     ],
 )
 def test_a_changed_key_concerns_its_stage_and_those_after_it(
@@ -87,6 +89,8 @@ def test_the_training_run_has_curves_the_config_and_its_data(smoke: Finished) ->
         history = client.get_metric_history(run.info.run_id, f"train/{key}")
         assert [metric.step for metric in history] == [2, 4, 6, 8, 10, 12], key
         assert all(metric.value > 0 for metric in history), key
+    left = client.get_metric_history(run.info.run_id, "time/left_s")
+    assert [metric.value > 0 for metric in left] == [True] * 5 + [False]
     losses = [m.value for m in client.get_metric_history(run.info.run_id, "train/loss")]
     assert losses[-1] < losses[0]
     assert run.data.params["train.steps"] == "12"
@@ -103,6 +107,15 @@ def test_the_export_is_a_logged_model_with_its_scores(smoke: Finished) -> None:
         metric.key for metric in model.metrics
     }
     assert model.source_run_id == smoke.outputs["train"].run_id
+
+
+def test_the_models_card_has_its_scores(smoke: Finished) -> None:
+    version = models.require_alias(smoke.config.tracking, "bayling", "champion")
+    folder = models.fetch(smoke.config.tracking, "bayling", version.version)
+    card = (folder / "README.md").read_text("utf-8")
+    chrf = smoke.outputs["evaluate"].results["chrf"]
+    assert f"| this model | {chrf:.1f} |" in card
+    assert card.index("## Scores") < card.index("## Licence of the base weights")
 
 
 def test_scores_are_in_mlflow_as_a_table_and_a_heat_map(smoke: Finished) -> None:

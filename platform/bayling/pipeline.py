@@ -1,8 +1,8 @@
 """The stages in order; one whose inputs are unchanged is not run again.
 
-A stage's fingerprint covers its configuration, the seed, the versions that matter and the
-fingerprints of the stages before it. Its output lies in a folder of that name, so that going
-back to an earlier setting finds the earlier output.
+A stage's fingerprint covers the configuration that decides what comes out of it, the seed, the
+versions that matter and the fingerprints of the stages before it. Its output lies in a folder of
+that name, so that going back to an earlier setting finds the earlier output.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from bayling.cluster import local
 from bayling.config import Config
 from bayling.errors import GateRefused, UserError
 from bayling.stage import Context, Manifest, TrackedRun, fingerprint
+from bayling.train import placement
 from bayling.weights.fetch import ensure
 
 
@@ -88,7 +89,7 @@ STAGES = {
     stage.name: stage
     for stage in (
         Stage("data", (), _data_decides, _data),
-        Stage("train", ("data",), lambda c: [c.train, c.model], _train),
+        Stage("train", ("data",), lambda c: [c.train.decides(), c.model], _train),
         Stage("evaluate", ("data", "train"), lambda c: [c.evaluate], _evaluate),
         Stage(
             "promote", ("train", "evaluate"), lambda c: [c.promote, c.registered_model], _promote
@@ -141,17 +142,18 @@ class Pipeline:
         todo = self._todo()
         if not todo:
             return self._skip_all()
-        self._bring_base(todo)
         if "serve" in todo:
             from bayling.serve.run import check_port
 
             check_port(self.config.serve.host, self.config.serve.port)
         outputs: dict[str, Manifest] = {}
         with ExitStack() as stack:
+            take_down = stack.enter_context(self._connected())
+            self._check_base_is_seen()
+            self._bring_base(todo)
             tracked = stack.enter_context(
                 self._run(f"{self.config.name} pipeline", "pipeline", "serve", parent)
             )
-            take_down = stack.enter_context(self._connected())
             for position, name in enumerate(STAGES, start=1):
                 where = f"{position}/{len(STAGES)}"
                 outputs[name] = self._stage(name, where, tracked.run_id, take_down)
@@ -179,8 +181,9 @@ class Pipeline:
         if self.output(name) is not None:
             manifest = self._stage(name, "", parent)
         else:
-            self._bring_base([name])
             with self._connected() as take_down:
+                self._check_base_is_seen()
+                self._bring_base([name])
                 manifest = self._stage(name, "", parent, take_down)
         if name == "promote":
             self._raise_refusal(manifest)
@@ -214,6 +217,12 @@ class Pipeline:
             note=self.watcher.note,
         )
         return export_step(self.config.train, self.config.model, context, step, target)
+
+    def _check_base_is_seen(self) -> None:
+        """Before gigabytes are brought to where other nodes cannot look."""
+        base = self.config.model.base
+        if base is not None and not Path(base).exists():
+            placement.check_shared("model.base", Path(base).parent, self.config.scale)
 
     def _bring_base(self, todo: list[str]) -> None:
         """Have the base weights where data and training will read them."""

@@ -53,6 +53,14 @@ def write_json(path: Path, value: Any) -> None:
     aside.replace(path)
 
 
+def read_json(path: Path, default: Any) -> Any:
+    """What `write_json` wrote; `default` where there is nothing to be read."""
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return default
+
+
 @dataclass
 class Manifest:
     """What a stage made, from what, and how much of it."""

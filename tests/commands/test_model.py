@@ -70,7 +70,7 @@ def test_fetch_what_a_configuration_names(
 
 
 def test_a_pipeline_brings_its_base(hub: Hub, tmp_path: Path) -> None:
-    """Before it starts Ray, and before it opens a run."""
+    """Only where a stage reads it."""
     from running import Recorder
 
     config = compose(

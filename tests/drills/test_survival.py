@@ -6,11 +6,12 @@ import json
 import math
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,19 +20,21 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from disturbed import Training, check_whole, wait_until
+import torch
+from disturbed import Training, apart, check_whole, wait_until
 from running import Recorder, free_port
 from safetensors.torch import load_file, save_file
 from tiny_model import make_model
 
 from bayling.config import compose
-from bayling.errors import StageFailed
+from bayling.errors import StageFailed, UserError
 from bayling.pipeline import Pipeline
 from bayling.train.batches import Order, PackedTokens
 
 pytestmark = [pytest.mark.drill, pytest.mark.timeout(1200)]
 
 STEPS, EVERY, LOG = 120, 10, 5
+_FEWER = 60
 _TRAINING = [
     "recipe=smoke",
     "train.precision=fp32",
@@ -51,8 +54,8 @@ def prepared(nodes: Any, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(prepared: list[str]) -> Training:
-    return Training(prepared).start().finish()
+def undisturbed(prepared: list[str], tmp_path_factory: pytest.TempPathFactory) -> Training:
+    return Training(apart(prepared, tmp_path_factory.mktemp("undisturbed"))).start().finish()
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +65,8 @@ def slowly(prepared: list[str]) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed_slowly(slowly: list[str]) -> Training:
-    return Training(slowly).start().finish()
+def undisturbed_slowly(slowly: list[str], tmp_path_factory: pytest.TempPathFactory) -> Training:
+    return Training(apart(slowly, tmp_path_factory.mktemp("undisturbed"))).start().finish()
 
 
 @contextmanager
@@ -83,9 +86,11 @@ def add_node(cluster: Any) -> Any:
     return cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
 
 
-def test_a_killed_worker_and_a_flipped_byte(prepared: list[str], undisturbed: Training) -> None:
+def test_a_killed_worker_and_a_flipped_byte(
+    prepared: list[str], undisturbed: Training, tmp_path: Path
+) -> None:
     """It goes on from the checkpoint before the damaged one, and no bit of the result differs."""
-    training = Training([*prepared, "train.max_failures=4"]).start()
+    training = Training(apart(prepared, tmp_path)).start()
     training.reaches(random.randrange(3, 7) * EVERY)
     workers = [psutil.Process(pid) for pid in training.pids()]
     random.choice(workers).kill()
@@ -106,9 +111,9 @@ def test_a_killed_worker_and_a_flipped_byte(prepared: list[str], undisturbed: Tr
 
 
 def test_a_stopped_worker_is_found_shown_and_replaced(
-    prepared: list[str], undisturbed: Training
+    prepared: list[str], undisturbed: Training, tmp_path: Path
 ) -> None:
-    training = Training([*prepared, "train.stuck_after_s=15"]).start()
+    training = Training([*apart(prepared, tmp_path), "train.stuck_after_s=15"]).start()
     training.reaches(2 * EVERY)
     os.kill(training.pids()[1], signal.SIGSTOP)
     wait_until(lambda: training.events(), 300, "the discovery")
@@ -125,12 +130,12 @@ def test_a_stopped_worker_is_found_shown_and_replaced(
 
 
 def test_a_node_lost_and_two_more_that_come(
-    slowly: list[str], undisturbed_slowly: Training, nodes: Any
+    slowly: list[str], undisturbed_slowly: Training, nodes: Any, tmp_path: Path
 ) -> None:
     """2 workers, then 1, in the end 3: the same samples in the same order, without a human."""
     elastic = ["scale.workers=4", "scale.min_workers=1", "scale.resize_after_s=1"]
     with two_nodes_again(nodes):
-        training = Training([*slowly, *elastic, "train.max_failures=5"]).start()
+        training = Training([*apart(slowly, tmp_path), *elastic]).start()
         training.reaches(2 * EVERY)
         assert training.live().workers == 2
         lost = next(node for node in nodes.list_all_nodes() if node is not nodes.head_node)
@@ -154,15 +159,138 @@ def test_a_node_lost_and_two_more_that_come(
     assert said[-1].startswith("goes on with 3 workers instead of ")
 
 
+def test_adapters_grow_from_one_worker_to_four(
+    nodes: Any, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """1, 2, then 4 workers; what is frozen stays as it was."""
+    folder = tmp_path_factory.mktemp("adapters")
+    base = make_model(folder / "base")
+    overrides = [
+        *_TRAINING,
+        f"output_dir={folder / 'out'}",
+        f"model.base={base}",
+        "model.context_length=256",
+        "train.global_batch=64",
+        "train.lora.rank=4",
+        "train.weight_decay=0.1",
+        "train.learning_rate=1e-3",
+    ]
+    Pipeline(compose(overrides), Recorder()).run_stage("data")
+    alone = Training(apart(overrides, tmp_path / "alone")).start().finish()
+    elastic = ["scale.workers=4", "scale.min_workers=1", "scale.resize_after_s=1"]
+    with two_nodes_again(nodes):
+        lost = next(node for node in nodes.list_all_nodes() if node is not nodes.head_node)
+        nodes.remove_node(lost, allow_graceful=False)
+        training = Training([*apart(overrides, tmp_path / "elastic"), *elastic]).start()
+
+        def saved_by(workers: int) -> bool:
+            found = training.checkpoints()
+            return bool(found) and found[0].progress.workers == workers
+
+        wait_until(lambda: saved_by(1), 300, "a checkpoint of one worker")
+        add_node(nodes)
+        wait_until(lambda: saved_by(2), 300, "a checkpoint of two workers")
+        add_node(nodes)
+        add_node(nodes)
+        wait_until(lambda: training.live().workers == 4, 300, "going on with four workers")
+        training.finish()
+    check_whole(training, STEPS, LOG)
+    assert training.checkpoints()[0].progress.workers == 4
+    for step, loss in alone.curve().items():
+        assert training.curve()[step] == pytest.approx(loss, abs=1e-3)
+    assert all("lora_" in name for name in training.checkpoints()[0].progress.shapes)
+    made = load_file(training.folder / "model" / "model.safetensors")
+    before = load_file(base / "model.safetensors")
+    for name in ("lm_head.weight", "model.embed_tokens.weight", "model.norm.weight"):
+        assert made[name].equal(before[name].bfloat16()), name
+
+
+def test_out_of_memory_halves_the_micro_batch(
+    prepared: list[str], undisturbed: Training, tmp_path: Path
+) -> None:
+    """A worker that gets no more memory from the system. It costs none of `train.max_failures`."""
+    training = Training([*apart(prepared, tmp_path), "train.max_failures=0"]).start()
+    training.reaches(EVERY)
+    before = json.loads((training.folder / "layouts.json").read_text("utf-8"))
+    [micro] = [one["micro_batch"] for one in before.values()]
+    assert micro > 1
+    # No byte more than it has: what the next step asks for is refused.
+    resource.prlimit(training.pids()[0], resource.RLIMIT_AS, (2**20, resource.RLIM_INFINITY))
+    wait_until(lambda: (training.folder / "micro-batch.json").exists(), 300, "the halving")
+    training.finish()
+    check_whole(training, STEPS, LOG)
+    assert json.loads((training.folder / "micro-batch.json").read_text("utf-8")) == micro // 2
+    [said] = [text for text in training.events() if text.startswith("out of memory")]
+    assert said.startswith(f"out of memory with a micro batch of {micro} (")
+    assert said.endswith(f": {micro // 2} now")
+    assert training.run().data.tags["layout.micro_batch"] == str(micro // 2)
+    for step, loss in undisturbed.curve().items():
+        assert training.curve()[step] == pytest.approx(loss, abs=1e-3)
+
+
+def test_more_losses_than_are_allowed_end_the_run_with_a_sentence(
+    prepared: list[str], undisturbed: Training, tmp_path: Path
+) -> None:
+    """And the same command goes on from there."""
+    overrides = apart(prepared, tmp_path)
+    training = Training([*overrides, "train.max_failures=0"]).start()
+    training.reaches(2 * EVERY)
+    psutil.Process(training.pids()[0]).kill()
+    error = training.failed()
+    assert isinstance(error, StageFailed)
+    assert str(error).startswith("workers were lost 1 times, train.max_failures=0: ")
+    assert training.run().info.status == "FAILED"
+    again = Training(overrides).start().finish()
+    check_whole(again, STEPS, LOG)
+    assert again.weights() == undisturbed.weights()
+    assert any("train.max_failures=3 instead of 0" in text for text in again.events())
+
+
+def test_models_are_exported_while_training_goes_on(
+    prepared: list[str], undisturbed: Training, tmp_path: Path
+) -> None:
+    """Retention removes checkpoints at the same time."""
+    often = ["train.checkpoint_every=2", "train.keep_checkpoints=1", "train.keep_best=0"]
+    training = Training([*apart(prepared, tmp_path / "run"), *often]).start()
+    training.reaches(2)
+    exported, refused = [], 0
+    while training.manifest is None:
+        assert training.error is None, training.error
+        target = tmp_path / f"export-{len(exported)}"
+        try:
+            exported.append((training.pipeline.export(None, target), target))
+        except UserError as error:
+            assert "was removed by the run that goes on" in str(error)
+            refused += 1
+    training.finish()
+    assert len(exported) > refused
+    assert len({step for step, _ in exported}) > 3
+    for step, folder in exported:
+        provenance = json.loads((folder / "provenance.json").read_text("utf-8"))
+        assert provenance["trained_steps"] == step
+        assert all(
+            tensor.isfinite().all() for tensor in load_file(folder / "model.safetensors").values()
+        )
+    assert training.weights() == undisturbed.weights()
+    assert not list((training.folder / "checkpoints").glob(".*")), "links were left behind"
+
+
+def test_mlflow_shows_the_node(undisturbed_slowly: Training) -> None:
+    """To Ray Train the two are one: they have the same address."""
+    shown = undisturbed_slowly.run().data.metrics
+    assert shown["system/node-0/cpu_utilization_percentage"] > 0
+    assert shown["system/node-0/system_memory_usage_megabytes"] > 0
+
+
 def test_a_notice_that_a_node_is_taken_away_is_answered_with_a_checkpoint(
-    slowly: list[str], undisturbed_slowly: Training, nodes: Any
+    slowly: list[str], undisturbed_slowly: Training, nodes: Any, tmp_path: Path
 ) -> None:
     from ray._raylet import GcsClient
     from ray.core.generated import autoscaler_pb2
 
     elastic = ["scale.workers=2", "scale.min_workers=1", "train.checkpoint_every=1000"]
     with two_nodes_again(nodes):
-        training = Training([*slowly, *elastic]).start()
+        training = Training([*apart(slowly, tmp_path), *elastic]).start()
         wait_until(lambda: (training.folder / "progress.json").exists(), 300, "training")
         wait_until(lambda: training.live().step >= LOG, 300, "the first steps")
         doomed = next(node for node in nodes.list_all_nodes() if node is not nodes.head_node)
@@ -185,40 +313,45 @@ def test_a_notice_that_a_node_is_taken_away_is_answered_with_a_checkpoint(
 
 
 def test_a_full_disk_costs_a_checkpoint_and_not_the_run(
-    prepared: list[str], undisturbed: Training
+    prepared: list[str], undisturbed: Training, tmp_path: Path
 ) -> None:
-    training = Training([*prepared, "train.max_failures=2"])
-    disk = training.folder / "checkpoints"
+    """The whole of the disk that the stage writes to: checkpoints, curve, signs of life."""
+    training = Training(apart(prepared, tmp_path))
+    disk = training.folder
     disk.mkdir(parents=True)
-    mount = ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(disk)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(disk)]
     if subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("a small disk can be mounted by root only")
     try:
         training.start().reaches(2 * EVERY)
         filler = disk / "filler"
         file = os.open(filler, os.O_WRONLY | os.O_CREAT)
-        full_at = training.checkpoints()[0].progress.step
+        full_at = training.checkpoints()[0].step
+        before = training.steps_of(0)
 
-        def failed() -> bool:
+        def trained_on() -> bool:
             # An old checkpoint that is removed makes room: it is taken at once.
             with suppress(OSError):
                 while True:
                     os.write(file, b"\0" * 4096)
-            return bool(training.events())
+            assert training.error is None, training.error
+            return training.steps_of(0) > before + 3 * EVERY
 
-        wait_until(failed, 300, "the failed write")
+        wait_until(trained_on, 300, "going on")
+        assert training.checkpoints()[0].step <= full_at + EVERY
         os.close(file)
         filler.unlink()
-        training.reaches(full_at + 2 * EVERY)
         training.finish()
         check_whole(training, STEPS, LOG)
         assert training.weights() == undisturbed.weights()
+        assert training.curve() == undisturbed.curve()
         assert "a checkpoint could not be written" in training.events()[0]
         assert "training goes on without it" in training.events()[0]
         totals = training.live().totals
         assert totals.failed_checkpoints >= 1
         assert totals.restarts == 0
-        assert not list(disk.glob(".step-*")), "half a checkpoint was left behind"
+        left = list((disk / "checkpoints").glob(".step-*"))
+        assert not left, "half a checkpoint was left behind"
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)
 
@@ -242,6 +375,7 @@ def test_the_tracking_server_goes_away_and_comes_back(
         training.finish()
         check_whole(training, STEPS, LOG)
         assert training.curve() == undisturbed.curve()
+        assert training.weights() == undisturbed.weights()
         assert training.live().totals.restarts == 0
     finally:
         _kill(server)
@@ -279,7 +413,7 @@ def _server(folder: Path, port: int) -> subprocess.Popen[bytes]:
 
 @dataclass(frozen=True)
 class Poisoned:
-    """A training in which the loss of some batches is no number."""
+    """A training in which the loss of some batches is no number, or far too large."""
 
     overrides: list[str]
     steps: list[int]
@@ -288,14 +422,13 @@ class Poisoned:
     """Those of the sequences with the token."""
 
 
-@pytest.fixture(scope="module")
-def poisoned(nodes: Any, tmp_path_factory: pytest.TempPathFactory) -> Poisoned:
-    """The embedding of a token that occurs in few sequences is not a number."""
-    folder = tmp_path_factory.mktemp("poisoned")
+def _poisoned(folder: Path, poison: Callable[[dict[str, torch.Tensor], int], None]) -> Poisoned:
+    """A training whose base cannot deal with a token that occurs in few sequences."""
     base = make_model(folder / "base")
     overrides = [
         *_TRAINING,
-        f"output_dir={folder}",
+        f"train.steps={_FEWER}",
+        f"output_dir={folder / 'out'}",
         f"model.base={base}",
         "model.context_length=256",
         "train.learning_rate=1e-3",
@@ -303,45 +436,82 @@ def poisoned(nodes: Any, tmp_path_factory: pytest.TempPathFactory) -> Poisoned:
     pipeline = Pipeline(compose(overrides), Recorder())
     pipeline.run_stage("data")
     packed = PackedTokens(pipeline.folder("data") / "packed")
-    ids = packed.batch(np.arange(len(packed)))["input_ids"].numpy()
+    batch = packed.batch(np.arange(len(packed)))
+    ids, labels = batch["input_ids"].numpy(), batch["labels"].numpy()
     rows_of = {token: np.flatnonzero((ids == token).any(1)) for token in np.unique(ids)}
     order = Order(len(packed), pipeline.config.train.global_batch, pipeline.config.seed)
-    batches = [order.step(step) for step in range(STEPS)]
+    batches = [order.step(step) for step in range(_FEWER)]
     met = {
         token: [step + 1 for step, batch in enumerate(batches) if np.isin(rows, batch).any()]
         for token, rows in rows_of.items()
+        if (labels[rows] == token).any(1).all()  # read and written in the same sequences
     }
     # One that is met late, and seldom.
-    token = max(met, key=lambda token: (len(met[token]) < 10, met[token][0]))
+    token = max(met, key=lambda token: (len(met[token]) < 10, met[token][:1]))
     steps, rows = met[token], rows_of[token]
-    assert EVERY < steps[0] < STEPS
+    assert 2 * EVERY < steps[0] < _FEWER
     path = base / "model.safetensors"
     tensors = load_file(path)
-    tensors["model.embed_tokens.weight"][int(token)] = float("nan")
+    poison(tensors, int(token))
     save_file(tensors, path, metadata={"format": "pt"})
     return Poisoned(overrides, steps, set(packed.conversations(rows)))
 
 
-def test_a_loss_that_is_no_number_stops_the_run_and_names_the_batch(poisoned: Poisoned) -> None:
-    training = Training(poisoned.overrides).start()
+def _no_number(tensors: dict[str, torch.Tensor], token: int) -> None:
+    tensors["model.embed_tokens.weight"][token] = float("nan")
+
+
+def _never_expected(tensors: dict[str, torch.Tensor], token: int) -> None:
+    """One dimension of the network is the same everywhere, and makes the token very unlikely."""
+    tensors["model.embed_tokens.weight"][:, 0] = 5
+    for name, tensor in tensors.items():
+        if name.endswith(("o_proj.weight", "down_proj.weight")):
+            tensor[0] = 0
+    tensors["lm_head.weight"][:, 0] = 0
+    tensors["lm_head.weight"][token, 0] = -1e6
+
+
+@pytest.fixture(scope="module")
+def poisoned(nodes: Any, tmp_path_factory: pytest.TempPathFactory) -> Poisoned:
+    return _poisoned(tmp_path_factory.mktemp("poisoned"), _no_number)
+
+
+@pytest.fixture(scope="module")
+def spiking(nodes: Any, tmp_path_factory: pytest.TempPathFactory) -> Poisoned:
+    return _poisoned(tmp_path_factory.mktemp("spiking"), _never_expected)
+
+
+@pytest.mark.parametrize(
+    ("which", "trouble"), [("poisoned", r"the loss is nan"), ("spiking", "times its recent mean")]
+)
+def test_a_bad_batch_stops_the_run_and_the_same_command_goes_on_without_it(
+    request: pytest.FixtureRequest, which: str, trouble: str
+) -> None:
+    """It is named; the advice that comes with it is taken; nothing begins anew."""
+    bad: Poisoned = request.getfixturevalue(which)
+    training = Training(bad.overrides).start()
     error = training.failed()
     assert isinstance(error, StageFailed)
-    assert f"training was stopped at step {poisoned.steps[0]}: the loss is nan" in str(error)
+    assert f"training was stopped at step {bad.steps[0]}: " in str(error)
+    assert trouble in str(error)
     assert "train.on_bad_step=rollback" in str(error)
     assert training.run().info.status == "FAILED"
     lines = (training.folder / "events.jsonl").read_text("utf-8").splitlines()
     [event] = [json.loads(line) for line in lines]
-    assert poisoned.conversations & set(event["conversations"])
+    assert bad.conversations & set(event["conversations"])
     assert training.live().totals.restarts == 0, "a second try of the same step is pointless"
+    before = training.curve()
 
-
-def test_a_loss_that_is_no_number_is_left_out_by_going_back(poisoned: Poisoned) -> None:
-    training = Training([*poisoned.overrides, "train.on_bad_step=rollback"]).start().finish()
-    assert training.run().info.status == "FINISHED"
-    logged = [step for step in range(LOG, STEPS + 1, LOG) if step not in poisoned.steps]
-    assert list(training.curve()) == logged
-    left_out = json.loads((training.folder / "left-out.json").read_text("utf-8"))
-    assert [step + 1 for step in left_out] == poisoned.steps
-    assert training.live().totals.bad_steps == len(poisoned.steps)
-    assert training.live().totals.restarts == 0
-    assert all(math.isfinite(loss) for loss in training.curve().values())
+    again = Training([*bad.overrides, "train.on_bad_step=rollback"])
+    assert again.folder == training.folder
+    again.start().finish()
+    assert again.run().info.status == "FINISHED"
+    logged = [step for step in range(LOG, _FEWER + 1, LOG) if step not in bad.steps]
+    assert list(again.curve()) == logged
+    assert before.items() <= again.curve().items()
+    left_out = json.loads((again.folder / "left-out.json").read_text("utf-8"))
+    assert [step + 1 for step in left_out] == bad.steps
+    assert all(math.isfinite(loss) and loss < 50 for loss in again.curve().values())
+    [goes_on] = [text for text in again.events() if text.startswith("an earlier command ended")]
+    assert "goes on from step" in goes_on
+    assert any("train.on_bad_step=rollback instead of stop" in text for text in again.events())

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +15,15 @@ import torch.distributed as dist
 
 from bayling.model import ModelConfig
 from bayling.model_folder import load_chat
-from bayling.scale import ScaleConfig
+from bayling.scale import Device, ScaleConfig
 from bayling.shape import Shape
-from bayling.train import layout, state
+from bayling.train import allocator, layout, network, state
 from bayling.train.batches import PackedTokens
 from bayling.train.checkpoint import Progress, complete
-from bayling.train.config import TrainConfig
+from bayling.train.config import Offload, Precision, TrainConfig
 from bayling.train.guard import Guard
 from bayling.train.precision import settled
-from bayling.train.trainer import Trainer
+from bayling.train.trainer import Trainer, tell_transformers
 from bayling.train.writer import Writer
 
 
@@ -38,6 +40,13 @@ def make(train: TrainConfig, model: ModelConfig, folder: Path, steps: int) -> Tr
         packed.sequence_length,
         dist.get_world_size(),
         free=2**36,  # whatever else this machine does
+    )
+    none = Offload.none
+    # On a CPU a run has no use for offload; DeepSpeed does it all the same, as it would on a GPU.
+    chosen = replace(
+        chosen,
+        offload_optimizer=train.offload_optimizer or none,
+        offload_parameters=train.offload_parameters or none,
     )
     chat = load_chat(folder / "tokenizer", model.template.value)
     return Trainer(
@@ -65,7 +74,7 @@ def train(
     if resume is not None:
         found = complete(resume)[0]
         step = found.progress.step
-        trainer.restore(found.read, step, found.progress.scaler)
+        trainer.restore(found.read, found.progress.applied, found.progress.scaler)
     heldout = PackedTokens(_heldout(folder))
     losses, norms, rates, by_group = {}, {}, {}, {}
     while step < (stop or steps):
@@ -127,6 +136,61 @@ def bad_step(
     }
 
 
+def skipping(config: TrainConfig, model: ModelConfig, folder: Path, root: Path) -> dict[str, Any]:
+    """Leave a step out, save after the next one, and take another: at once, and resumed."""
+    trainer = make(config, model, folder, 50)
+    trainer.step(0)
+    expect_less(trainer)
+    assert not trainer.step(1).applied
+    trainer.guard = Guard(config.spike_factor)
+    trainer.step(2)
+    write(trainer, root, 3, config)
+    trainer.step(3)
+    whole = weights(trainer)
+    found = complete(root)[0]
+    applied = found.progress.applied
+    assert applied is not None
+    again = make(config, model, folder, 50)
+    again.restore(found.read, applied, found.progress.scaler)
+    again.step(3)
+    return {"applied": applied, "whole": whole, "resumed": weights(again)}
+
+
+def loading(model: ModelConfig, tokenizer: Path, stage: int) -> list[int]:
+    """How many bytes each worker's own memory grew by while the network was read, at most.
+
+    Pages of mapped files do not count: the system drops them when it needs the room.
+    """
+    gc.collect()
+    allocator.give_back()  # what is freed is not to be counted, nor to be used again unseen
+    chat = load_chat(tokenizer, model.template.value)
+    train = settled(TrainConfig(zero_stage=stage, precision=Precision.fp32), ScaleConfig())
+    chosen = layout.Layout(stage, Offload.none, Offload.none, 1, 1, ())
+    keep = tell_transformers(train, chosen, Device.cpu)
+    before, peak, done = _own_bytes(), [0], threading.Event()
+
+    def look() -> None:
+        while not done.wait(0.001):
+            peak[0] = max(peak[0], _own_bytes())
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    made = network.build(model, chat.tokenizer, 1, chat.stop_ids, device=torch.device("cpu"))
+    done.set()
+    thread.join()
+    assert made is not None and (stage < 3) == (keep is None)
+    grown: list[int] = [0] * dist.get_world_size()
+    dist.all_gather_object(grown, max(peak[0], _own_bytes()) - before)
+    return grown
+
+
+def _own_bytes() -> int:
+    for line in Path("/proc/self/status").read_text("ascii").splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError("no RssAnon: is this Linux?")
+
+
 def expect_less(trainer: Trainer) -> None:
     """Make any loss a spike."""
     trainer.guard = Guard(trainer.train.spike_factor, [1e-3] * 20)
@@ -149,7 +213,12 @@ def write(trainer: Trainer, root: Path, step: int, config: TrainConfig) -> None:
         best=config.keep_best,
     )
     progress = Progress(
-        step, trainer.workers, "test", state.shapes(trainer.engine), scaler=trainer.scaler()
+        step,
+        trainer.workers,
+        "test",
+        state.shapes(trainer.engine),
+        scaler=trainer.scaler(),
+        applied=trainer.applied,
     )
     made.save(trainer.pieces(), progress)
     made.wait()

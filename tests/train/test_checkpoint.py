@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-import json
 import random
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -92,6 +92,14 @@ def _cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
 
 
+def _lose_the_last_line(path: Path) -> None:
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+
+
+def _lose_the_first_line(path: Path) -> None:
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
+
+
 @pytest.mark.parametrize(
     ("file", "break_it", "said"),
     [
@@ -99,9 +107,14 @@ def _cut(path: Path) -> None:
         ("worker-00001.safetensors", _cut, "is damaged: its checksum differs"),
         ("worker-00001.safetensors", Path.unlink, "is missing"),
         ("index.json", Path.unlink, "index.json"),
-        ("index.json", _cut, "cannot be read"),
-        ("progress.json", Path.unlink, "progress.json"),
-        ("progress.json", lambda path: path.write_text("{}"), "cannot be read"),
+        ("index.json", _cut, "is damaged: its checksum differs"),
+        ("index.json", _flip, "is damaged: its checksum differs"),
+        ("progress.json", Path.unlink, "progress.json is missing"),
+        ("progress.json", _flip, "is damaged: its checksum differs"),
+        ("SHA256SUMS", Path.unlink, "cannot be read"),
+        ("SHA256SUMS", _flip, "is damaged"),
+        ("SHA256SUMS", _lose_the_last_line, "is damaged: it ends early"),
+        ("SHA256SUMS", _lose_the_first_line, "is damaged: it lacks worker-00000.safetensors"),
     ],
 )
 def test_damage_is_found_and_named(
@@ -187,5 +200,20 @@ def test_nothing_of_it_is_a_pickle(tmp_path: Path) -> None:
     folder = write(tmp_path, 1, 2).folder
     names = {path.name for path in folder.iterdir()}
     parts = {"worker-00000.safetensors", "worker-00001.safetensors"}
-    assert names == parts | {"index.json", "progress.json"}
-    assert set(json.loads((folder / "index.json").read_text())["sha256"]) == parts
+    assert names == parts | {"index.json", "progress.json", "SHA256SUMS"}
+
+
+def test_anybody_can_check_the_checksums(tmp_path: Path) -> None:
+    folder = write(tmp_path, 1, 2).folder
+    command = ["sha256sum", "--check", "--strict", "SHA256SUMS"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 4
+
+
+def test_a_damaged_score_does_not_keep_others_from_being_kept(tmp_path: Path) -> None:
+    for step, score in ((1, 1.0), (2, 2.0), (3, 3.0)):
+        write(tmp_path, step, 1, score)
+    (tmp_path / "step-00000001" / "progress.json").write_text("{")
+    stay = retained(complete(tmp_path), 1, 1)
+    assert {folder.name for folder in stay} == {"step-00000003", "step-00000002"}

@@ -60,6 +60,14 @@ def test_lines_of_several_processes_do_not_mix(tmp_path: Path) -> None:
     assert len(read) == 600
 
 
-def test_a_folder_that_cannot_be_written_ends_nothing(tmp_path: Path) -> None:
-    events.record(tmp_path / "not there", "the disk is full")
-    assert not (tmp_path / "not there").exists()
+def test_what_cannot_be_written_is_written_later(tmp_path: Path) -> None:
+    folder = tmp_path / "not there"
+    events.record(folder, "the disk is full")
+    events.retry(folder)
+    assert not folder.exists()
+    folder.mkdir()
+    reader = events.Reader(folder)
+    events.retry(folder)
+    events.retry(folder)
+    events.record(folder, "there is room again")
+    assert [event["text"] for event in reader.new()] == ["the disk is full", "there is room again"]

@@ -31,6 +31,7 @@ def tracked(tmp_path_factory: pytest.TempPathFactory) -> TrackedRun:
 def make(folder: Path, tracked: TrackedRun, **more: Any) -> Meter:
     options: dict[str, Any] = {
         "launch": "one",
+        "began": time.time(),
         "steps": 100,
         "workers": 2,
         "start": 0,

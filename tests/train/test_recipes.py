@@ -25,7 +25,7 @@ from bayling.train import export
 from bayling.train.checkpoint import Checkpoint, complete
 
 RECIPES = [name for name in options("recipe") if name.startswith("bayling")]
-VARIANTS = [(name, "") for name in RECIPES] + [("bayling-7b", "lora"), ("bayling-2-8b", "lora")]
+VARIANTS = [(name, train) for name in RECIPES for train in ("", "lora")]
 
 
 def overrides(recipe: str, train: str, base: Path, out: Path) -> list[str]:

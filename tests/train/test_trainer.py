@@ -6,8 +6,6 @@ Every number of workers is launched once and plays all its scenes; a test looks 
 
 from __future__ import annotations
 
-import json
-import random
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,37 +16,17 @@ import numpy as np
 import pytest
 import scenes
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from ground import FULL, MODEL, POISON, SEQUENCES, make
+from transformers import LlamaForCausalLM
 
-from bayling.data.packing import GROUPS, Item, write_shard
-from bayling.data.tokenizer import train as train_tokenizer
 from bayling.model import ModelConfig
-from bayling.templates import BAYLING, Encoded
 from bayling.train.batches import Order, PackedTokens, micro_steps
 from bayling.train.checkpoint import complete
 from bayling.train.config import LoraConfig, OnBadStep, Precision, TrainConfig
 from bayling.train.schedule import learning_rate
 
 STEPS, SAVED, STAGES = 6, 3, range(4)
-SEQUENCES, LENGTH, VOCABULARY = 40, 24, 300
 FP32, BF16 = Precision.fp32, Precision.bf16
-POISON = 250
-"""A token whose embedding is no number in the poisoned base."""
-MODEL = ModelConfig(
-    hidden_size=32,
-    intermediate_size=64,
-    layers=2,
-    heads=4,
-    kv_heads=2,
-    context_length=LENGTH,
-    vocab_size=VOCABULARY,
-    tie_embeddings=False,
-    initializer_range=0.2,
-)
-# A decay that is seen in the loss: 5 % of a decayed weight in a step.
-FULL = TrainConfig(
-    global_batch=8, micro_batch=4, learning_rate=0.01, weight_decay=5.0, warmup=0.2, precision=FP32
-)
 LORA = LoraConfig(rank=4, alpha=16.0, dropout=0.0)
 WITH_LORA = replace(FULL, lora=LORA, weight_decay=0.5)
 KINDS = {"all weights": FULL, "adapters": WITH_LORA}
@@ -58,58 +36,9 @@ BATCHES = [(6, 1, 0), (6, 1, 2), (6, 3, 2), (1, 1, 3)]
 """Global batch, micro batch, ZeRO stage."""
 
 
-def conversations(seed: int, count: int, special: int | None = None) -> list[Item]:
-    """Random prompts and answers; the sequence of the first one holds the token `special`."""
-    rng = random.Random(seed)
-    rows = []
-    for index in range(count):
-        # Two to a sequence; supervised parts differ in size, so that means of means are wrong.
-        ids = [rng.randrange(5, POISON) for _ in range(LENGTH // 2)]
-        if special is not None and index == 0:
-            ids[2] = special
-        answer = rng.randrange(2, LENGTH // 2 - 1)
-        rows.append(
-            Item(str(index), Encoded(ids, [i >= answer for i in range(len(ids))]), index % 2)
-        )
-    return rows
-
-
-def pack(folder: Path, items: list[Item]) -> None:
-    write_shard(items[: len(items) // 2], LENGTH, folder / "shard-00000")
-    write_shard(items[len(items) // 2 :], LENGTH, folder / "shard-00001")
-    (folder / GROUPS).write_text(json.dumps(["first", "second"]), "utf-8")
-
-
 @pytest.fixture(scope="module")
 def ground(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Packed tokens, a tokenizer and two base models, one of them with a poisoned embedding."""
-    folder = tmp_path_factory.mktemp("ground")
-    tokenizer = train_tokenizer(["in 5 days, in 6 weeks"], VOCABULARY, BAYLING)
-    tokenizer.save_pretrained(folder / "tokenizer")
-    for name, poisoned in (("clean", False), ("poisoned", True)):
-        pack(
-            folder / name / "packed", conversations(1, 2 * SEQUENCES, POISON if poisoned else None)
-        )
-        pack(folder / name / "heldout", conversations(2, 14))
-        (folder / name / "tokenizer").symlink_to(folder / "tokenizer")
-        torch.manual_seed(3)
-        model = LlamaForCausalLM(
-            LlamaConfig(
-                vocab_size=VOCABULARY,
-                hidden_size=32,
-                intermediate_size=64,
-                num_hidden_layers=2,
-                num_attention_heads=4,
-                num_key_value_heads=2,
-                max_position_embeddings=LENGTH,
-                initializer_range=0.2,
-            )
-        )
-        if poisoned:
-            model.model.embed_tokens.weight.data[POISON] = float("nan")
-        model.save_pretrained(folder / name / "base")
-        tokenizer.save_pretrained(folder / name / "base")
-    return folder
+    return make(tmp_path_factory.mktemp("ground"))
 
 
 def model_of(kind: str, ground: Path) -> ModelConfig:
@@ -262,6 +191,9 @@ def _bad_steps(plan: Plan) -> None:
             common |= {"model": MODEL, "folder": plan.ground / "clean", "bad": 4}
             common["prepare"] = scenes.expect_less
             plan.add_scene(("spike", *name), scenes.bad_step, config=config, **common)
+            saved = plan.saves / f"skipping {stage} {precision.value}"
+            apart = {"model": MODEL, "folder": plan.ground / "clean", "root": saved}
+            plan.add_scene(("skipping", *name), scenes.skipping, config=config, **apart)
             if stage in (0, 2):
                 told = replace(config, on_bad_step=OnBadStep.report)
                 plan.add_scene(("reported", *name), scenes.bad_step, config=told, **common)
@@ -474,6 +406,14 @@ def test_a_batch_with_a_nan_is_left_out(kept_out: tuple[Plan, Any]) -> None:
     assert not same(came["after"], came["at_the_end"])
     for weight in (value for key, value in came["at_the_end"].items() if "embed" not in key):
         assert np.isfinite(weight).all()
+
+
+def test_a_resumed_run_does_not_count_what_was_left_out(kept_out: tuple[Plan, Any]) -> None:
+    """Adam's corrections of its means hang on how many steps it took."""
+    played, name = kept_out
+    came = played.results[2, ("skipping", *name)]
+    assert came["applied"] == 2
+    assert same(came["whole"], came["resumed"])
 
 
 def test_a_spike_is_left_out(kept_out: tuple[Plan, Any]) -> None:

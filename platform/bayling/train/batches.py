@@ -46,6 +46,11 @@ class PackedTokens:
     def __len__(self) -> int:
         return int(self._starts[-1])
 
+    @property
+    def supervised_share(self) -> float:
+        """The part of all positions that the model is trained to write."""
+        return float(self.supervised.sum()) / (len(self) * self.sequence_length)
+
     def batch(self, sequences: np.ndarray) -> dict[str, torch.Tensor]:
         """`input_ids`, `labels`, `position_ids` and `groups`, each (sequences, sequence_length),
         int64."""

@@ -2,7 +2,8 @@
 workers.
 
 A checkpoint is a folder `step-00000100` with one safetensors file a worker, an index of the
-pieces in them, their checksums and a `progress.json`. It is written in a hidden folder that is
+pieces in them, a `progress.json` and the checksums of all of these, in a file that `sha256sum -c`
+reads. It is written in a hidden folder that is
 renamed when every worker's part is on disk: complete or absent. The pieces are named and do not
 depend on the number of workers (see `state`), so a run goes on with more or fewer of them without
 a conversion, and nothing is pickled.
@@ -14,6 +15,9 @@ import hashlib
 import json
 import os
 import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +28,7 @@ import torch
 from bayling.errors import UserError
 from bayling.train.state import KEYS, WEIGHT
 
-_PROGRESS, _INDEX = "progress.json", "index.json"
+_PROGRESS, _INDEX, _SUMS = "progress.json", "index.json", "SHA256SUMS"
 _NAME = "step-{:08d}"
 
 
@@ -33,7 +37,7 @@ class Progress:
     """Where a checkpoint stands."""
 
     step: int
-    """Optimizer steps done."""
+    """Optimizer steps done, those included whose batch was left out."""
     workers: int
     fingerprint: str
     """Of the train stage: configuration, data, seed."""
@@ -45,6 +49,8 @@ class Progress:
     """The state of fp16's loss scale."""
     losses: list[float] = field(default_factory=list)
     """Of recent steps, by which a spike is told."""
+    applied: int | None = None
+    """Steps that changed the weights, which is what Adam counts; None: every one did."""
     meter: dict[str, Any] = field(default_factory=dict)
     """Sums that have not become a row of the curve yet."""
 
@@ -56,6 +62,11 @@ class Checkpoint:
         self.folder = folder
         self._open: dict[str, Any] = {}
 
+    @property
+    def step(self) -> int:
+        """Optimizer steps done, as its name says: known even where its files are damaged."""
+        return int(self.folder.name.removeprefix("step-"))
+
     @cached_property
     def progress(self) -> Progress:
         return Progress(**json.loads((self.folder / _PROGRESS).read_text("utf-8")))
@@ -66,22 +77,38 @@ class Checkpoint:
         index = json.loads((self.folder / _INDEX).read_text("utf-8"))
         return {
             name: sorted((start, stop, file) for start, stop, file in pieces)
-            for name, pieces in index["pieces"].items()
+            for name, pieces in index.items()
         }
 
+    @cached_property
+    def sums(self) -> dict[str, str]:
+        """File → the SHA-256 it had when it was written."""
+        lines = (self.folder / _SUMS).read_text("utf-8").splitlines()
+        return {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
+
     def damage(self, rank: int = 0, workers: int = 1) -> str | None:
-        """What is wrong with this worker's share of the files; None where all is well."""
+        """What is wrong with the small files and this worker's share of the large ones; None where
+        all is well."""
         try:
-            sums = json.loads((self.folder / _INDEX).read_text("utf-8"))["sha256"]
-            self.progress  # noqa: B018 - reading it is the check
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            sums = self.sums
+        except (OSError, ValueError) as error:
             return f"{self.folder} cannot be read ({error})"
-        for name in sorted(sums)[rank::workers]:
+        if not {_INDEX, _PROGRESS} <= sums.keys():
+            return f"{self.folder / _SUMS} is damaged: it ends early"
+        shards = sorted(sums.keys() - {_INDEX, _PROGRESS})
+        for name in (_INDEX, _PROGRESS, *shards[rank::workers]):
             path = self.folder / name
             if not path.exists():
                 return f"{path} is missing"
             if sha256(path) != sums[name]:
                 return f"{path} is damaged: its checksum differs"
+        try:
+            self.progress  # noqa: B018 - reading it is the check
+            files = {file for pieces in self._pieces.values() for _, _, file in pieces}
+        except (OSError, ValueError, TypeError) as error:
+            return f"{self.folder} cannot be read ({error})"
+        if lacking := files - sums.keys():
+            return f"{self.folder / _SUMS} is damaged: it lacks {min(lacking)}"
         return None
 
     def read(self, name: str, key: str, start: int, stop: int) -> torch.Tensor:
@@ -140,6 +167,39 @@ def set_aside(checkpoint: Checkpoint) -> Path:
     return target
 
 
+@contextmanager
+def held(checkpoint: Checkpoint) -> Iterator[Checkpoint]:
+    """The same checkpoint under links of its own, which a run beside it does not remove.
+
+    Where the storage has no hard links, the checkpoint itself.
+
+    Raises:
+        UserError: it was removed while the links were made.
+    """
+    aside = checkpoint.folder.with_name(f".held-{uuid.uuid4().hex[:8]}")
+    linked = aside / checkpoint.folder.name
+    try:
+        linked.mkdir(parents=True)
+        for path in checkpoint.folder.iterdir():
+            os.link(path, linked / path.name)
+        if not (checkpoint.folder / _SUMS).exists():
+            raise FileNotFoundError
+    except FileNotFoundError:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise UserError(
+            f"{checkpoint.folder.name} was removed by the run that goes on beside this command: "
+            "name a newer one"
+        ) from None
+    except OSError:
+        shutil.rmtree(aside, ignore_errors=True)
+        yield checkpoint
+        return
+    try:
+        yield Checkpoint(linked)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
 def check_fits(progress: Progress, fingerprint: str, shapes: dict[str, list[int]]) -> None:
     """Refuse a checkpoint of another configuration or another model.
 
@@ -149,19 +209,30 @@ def check_fits(progress: Progress, fingerprint: str, shapes: dict[str, list[int]
     where = _NAME.format(progress.step)
     if progress.fingerprint != fingerprint:
         raise UserError(
-            f"{where} is a checkpoint of another configuration: remove the folder it is in"
+            f"{where} is a checkpoint of another configuration: remove the folder it is in, or "
+            "set another output_dir"
         )
     if progress.shapes != shapes:
         names = sorted(set(progress.shapes) | set(shapes))
         odd = next(name for name in names if progress.shapes.get(name) != shapes.get(name))
-        raise UserError(f"{where} is a checkpoint of another model ({odd} differs)")
+        raise UserError(
+            f"{where} is a checkpoint of another model ({odd} differs): put back the base it was "
+            "trained from, or set another output_dir to begin anew"
+        )
 
 
 def retained(checkpoints: list[Checkpoint], newest: int, best: int) -> set[Path]:
     """Which of them stay: the newest, and those with the lowest held-out loss beside them."""
-    scored = [one for one in checkpoints if one.progress.heldout is not None]
-    scored.sort(key=lambda one: (one.progress.heldout, -one.progress.step))
+    scores = [(score, -one.step, one) for one in checkpoints if (score := _score(one)) is not None]
+    scored = [one for _, _, one in sorted(scores, key=lambda entry: entry[:2])]
     return {one.folder for one in [*checkpoints[:newest], *scored[:best]]}
+
+
+def _score(checkpoint: Checkpoint) -> float | None:
+    try:
+        return checkpoint.progress.heldout
+    except (OSError, ValueError, TypeError):
+        return None  # a damaged one is found when it is needed; writing others goes on
 
 
 def sha256(path: Path) -> str:
@@ -211,8 +282,10 @@ def publish(folder: Path, progress: Progress) -> Checkpoint:
         for name, (start, stop) in entry["pieces"].items():
             pieces.setdefault(name, []).append((start, stop, entry["file"]))
         path.unlink()
-    _write(folder / _INDEX, {"sha256": sums, "pieces": pieces})
-    _write(folder / _PROGRESS, asdict(progress))
+    _write(folder / _INDEX, json.dumps(pieces))
+    _write(folder / _PROGRESS, json.dumps(asdict(progress)))
+    sums |= {name: sha256(folder / name) for name in (_INDEX, _PROGRESS)}
+    _write(folder / _SUMS, "".join(f"{digest}  {name}\n" for name, digest in sums.items()))
     target = folder.with_name(_NAME.format(progress.step))
     shutil.rmtree(target, ignore_errors=True)  # of steps that were done again
     folder.rename(target)
@@ -224,8 +297,8 @@ def unfinished(root: Path, step: int, attempt: str) -> Path:
     return root / f".{_NAME.format(step)}.{attempt}"
 
 
-def _write(path: Path, value: Any) -> None:
+def _write(path: Path, text: str) -> None:
     with path.open("w", encoding="utf-8") as file:
-        json.dump(value, file)
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())

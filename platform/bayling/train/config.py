@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import Enum
+from typing import Any
 
 from bayling.errors import UserError
 
@@ -55,6 +56,32 @@ class LoraConfig:
         ]
     )
     """The linear layers that get an adapter."""
+
+
+CARRIED_OUT = frozenset(
+    {
+        "micro_batch",
+        "zero_stage",
+        "offload_optimizer",
+        "offload_parameters",
+        "nvme_path",
+        "gradient_checkpointing",
+        "liger",
+        "checkpoint_every",
+        "keep_checkpoints",
+        "keep_best",
+        "heldout_every",
+        "log_every",
+        "on_bad_step",
+        "spike_factor",
+        "max_failures",
+        "max_preemptions",
+        "stuck_after_s",
+    }
+)
+"""Keys of `TrainConfig` that say how a run is carried out, watched and brought through trouble,
+not what is learned. They can differ when an unfinished run goes on, and a finished one is not run
+again for them."""
 
 
 @dataclass
@@ -114,6 +141,12 @@ class TrainConfig:
     """How often it does after a node was taken away with notice."""
     stuck_after_s: float = 600.0
     """A worker that makes no progress for so long is taken for stuck, and replaced."""
+
+    def decides(self) -> dict[str, Any]:
+        """The values that decide which model comes out: all keys but `CARRIED_OUT`."""
+        return {
+            one.name: getattr(self, one.name) for one in fields(self) if one.name not in CARRIED_OUT
+        }
 
     def validate(self) -> None:
         if self.steps is not None and self.steps < 1:

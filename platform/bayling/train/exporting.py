@@ -20,15 +20,14 @@ def export_step(
 ) -> int:
     """Write the model of a checkpoint to `target`; the newest where `step` is None.
 
-    Also of a run that was stopped. While one runs, retention may remove the checkpoint under it.
-    Returns the step.
+    Also of a run that was stopped, or one that goes on beside it. Returns the step.
 
     Raises:
         UserError: there is no checkpoint of this step; the message names those there are.
-        StageFailed: the checkpoint is damaged.
+        StageFailed: the checkpoint is damaged, or `target` cannot be written.
     """
     there = checkpoint.complete(context.folder / CHECKPOINTS)
-    steps = [one.progress.step for one in there]
+    steps = [one.step for one in there]
     if not steps:
         raise UserError(f"there is no checkpoint in {context.folder / CHECKPOINTS} yet")
     if step is not None and step not in steps:
@@ -37,18 +36,19 @@ def export_step(
     if target.exists():
         raise UserError(f"{target} is there already: name another folder, or remove it")
     chosen = there[0] if step is None else there[steps.index(step)]
-    chosen_settings = settings_for(settled(config, context.scale), model, context, steps[0])
-    error = export_checkpoint(chosen_settings, chosen.folder, target)
+    settings = settings_for(settled(config, context.scale), model, context, chosen.step)
+    with checkpoint.held(chosen) as safe:
+        error = export_checkpoint(settings, safe.folder, target)
     if error is not None:
         raise error
-    return chosen.progress.step
+    return chosen.step
 
 
 def export_checkpoint(settings: Settings, step: Path, folder: Path) -> Exception | None:
     """Write the model of a checkpoint to `folder`; returns the error for the user, if any."""
     chat = load_chat(settings.tokenizer, settings.model.template.value)
     found = checkpoint.Checkpoint(step)
-    origin = replace(settings.origin, trained_steps=found.progress.step)
+    origin = replace(settings.origin, trained_steps=found.step)
     lora = settings.train.lora
     damage = found.damage()
     if damage is not None:
@@ -61,4 +61,6 @@ def export_checkpoint(settings: Settings, step: Path, folder: Path) -> Exception
             export.write_adapter(folder.with_name(beside), found, lora, origin)
     except UserError as error:
         return error
+    except OSError as error:
+        return StageFailed(f"the model could not be exported to {folder} ({error})")
     return None

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bayling import accelerators
 from bayling.errors import UserError
@@ -43,6 +44,18 @@ class Layout:
     micro_steps: int
     reasons: tuple[str, ...]
     """Why each was chosen, a sentence each; nothing about what the configuration set."""
+
+    @staticmethod
+    def of(raw: dict[str, Any]) -> Layout:
+        """What `bayling.stage.write_json` wrote of one."""
+        return Layout(
+            raw["zero_stage"],
+            Offload(raw["offload_optimizer"]),
+            Offload(raw["offload_parameters"]),
+            raw["micro_batch"],
+            raw["micro_steps"],
+            tuple(raw["reasons"]),
+        )
 
     @property
     def placement(self) -> Placement:
@@ -214,6 +227,13 @@ def notes(train: TrainConfig, scale: ScaleConfig) -> list[str]:
                 "train.precision=fp16 runs on CPUs with AVX512-FP16 only, DeepSpeed refuses "
                 "others; bf16 runs on all"
             )
+    both = math.lcm(train.checkpoint_every, train.heldout_every)
+    if train.keep_best and both > max(train.checkpoint_every, train.heldout_every):
+        said.append(
+            f"train.keep_best looks at the checkpoints of every {both} steps only, where the "
+            "held-out loss is measured too: let one of train.checkpoint_every and "
+            "train.heldout_every be a multiple of the other"
+        )
     if scale.workers == 1 and train.zero_stage in (1, 2, 3):
         said.append(
             f"train.zero_stage={train.zero_stage} splits nothing among one worker, scale.workers=1"
@@ -326,7 +346,7 @@ def _refusal(
     ways = []
     on_gpu = scale.device is Device.cuda
     if where == "node":
-        what = f"{short / GIB:.1f} GiB of a node's main memory are short for offload and loading"
+        what = f"{short / GIB:.1f} GiB of a node's main memory are short for offload"
         ways.append("nodes with more memory (scale.node_memory_gb)")
         if train.offload_optimizer is not Offload.nvme:
             ways.append("train.zero_stage=3 train.offload_optimizer=nvme train.nvme_path=FOLDER")

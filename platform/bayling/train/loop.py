@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 import uuid
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
-from bayling.accelerators import spec
-from bayling.errors import StageFailed, UserError
+from bayling.errors import StageFailed
 from bayling.model_folder import load_chat
 from bayling.registry.curve import Curve
-from bayling.scale import ScaleConfig
-from bayling.shape import Shape
-from bayling.stage import write_json
+from bayling.stage import read_json, write_json
 from bayling.templates import ChatFormat
-from bayling.train import checkpoint, events, export, flops, layout, setup, state
+from bayling.train import checkpoint, events, export, fitting, flops, setup, state
 from bayling.train.batches import PackedTokens
 from bayling.train.checkpoint import Checkpoint, Progress
 from bayling.train.config import OnBadStep
 from bayling.train.meter import Live, Meter
 from bayling.train.settings import BEATS, CHECKPOINTS, CURVE, Settings
+from bayling.train.system import SystemMetrics
 from bayling.train.trainer import Outcome, Trainer
 from bayling.train.watchdog import Beat, Heart
 from bayling.train.writer import Writer
 
-_LEFT_OUT, _MICRO_BATCH = "left-out.json", "micro-batch.json"
+_LEFT_OUT = "left-out.json"
 _ASK_AFTER_S = 2.0
 """Between two questions to Ray whether a node is about to be taken away."""
 _MOST_LEFT_OUT = 20
@@ -42,15 +38,24 @@ class BadStep(StageFailed):
 
 
 def train_worker(config: dict[str, Any]) -> None:
-    """The function Ray Train runs in every worker; `config["settings"]` is a `Settings`."""
+    """The function Ray Train runs in every worker; `config["settings"]` is a `Settings`.
+
+    Raises:
+        TooLarge, OutOfMemory: what to do next is Ray Train's to decide.
+        UserError: a checkpoint of something else, or a model that does not fit.
+        BadStep: see `train.on_bad_step`.
+    """
     settings: Settings = config["settings"]
     setup.prepare_process(settings.scale.device, settings.scale.cpus_per_worker)
-    worker = _Worker(settings)
+    with fitting.explained_while_loading():
+        worker = _Worker(settings)
     try:
         worker.run()
-    except torch.OutOfMemoryError:
-        worker.halve_micro_batch()
-        raise
+    except (RuntimeError, MemoryError) as error:
+        if not fitting.is_out_of_memory(error):
+            raise
+        begun = worker.step > worker.start
+        raise fitting.smaller(settings, worker.layout, error, begun) from None
     finally:
         worker.close()
 
@@ -62,6 +67,7 @@ class _Worker:
         from ray.train.collective import broadcast_from_rank_zero
         from ray.train.torch import get_device
 
+        self.began = time.time()
         self.settings = settings
         self.train = settings.train
         context = ray.train.get_context()
@@ -74,12 +80,14 @@ class _Worker:
                 old.unlink(missing_ok=True)
         node = ray.get_runtime_context().get_node_id()
         self.heart = Heart(beats, Beat.of_this_process(self.rank, node, self.attempt))
-        self.system = _system_metrics(settings, context) if context.get_local_rank() == 0 else None
-        _check_gpu(settings.scale)
+        self.system = SystemMetrics(settings.tracked, context.get_node_rank())
+        if context.get_local_rank() == 0:
+            self.system.start()
+        fitting.check_gpu(settings.scale)
         packed = PackedTokens(settings.packed)
         self.heldout = PackedTokens(settings.heldout)
         chat = load_chat(settings.tokenizer, settings.model.template.value)
-        self.layout = self._layout(packed.sequence_length)
+        self.layout = fitting.agreed_layout(settings, packed, self.rank, self.workers)
         self.trainer = Trainer(
             self.train,
             settings.model,
@@ -102,11 +110,13 @@ class _Worker:
         self.meter: Meter | None = None
         self.step = 0
         self.heldout_loss: float | None = None
-        self.preempted = False
+        """Of the weights as they are now; None where it was not measured after the last step."""
+        self.doomed: set[int] = set()
         self.reported = False
         self.asked = time.monotonic()
-        self.left_out: set[int] = set(_read_json(settings.folder / _LEFT_OUT, []))
+        self.left_out: set[int] = set(read_json(settings.folder / _LEFT_OUT, []))
         kept = self._resume()
+        self.start = self.step
         if self.rank == 0:
             self._report_restart()
         if kept is None and settings.model.base is None:
@@ -117,8 +127,11 @@ class _Worker:
     def run(self) -> None:
         while self.step < self.settings.steps:
             outcome = self._step()
-            if outcome is not None and outcome.trouble is not None and self._went_back(outcome):
-                continue
+            if outcome is not None and outcome.trouble is not None:
+                if self._went_back(outcome):
+                    continue
+                if self.step - 1 in self.left_out:
+                    outcome = None
             last = self.step == self.settings.steps
             self._measure(outcome, last)
             if self.step % self.train.checkpoint_every == 0 or last:
@@ -132,31 +145,7 @@ class _Worker:
         self.heart.stop()
         if self.meter is not None:
             self.meter.close()
-        if self.system is not None:
-            self.system.finish()
-
-    def halve_micro_batch(self) -> None:
-        """Write down what the next attempt may take at most."""
-        if self.train.micro_batch is None and self.layout.micro_batch > 1:
-            half = self.layout.micro_batch // 2
-            write_json(self.settings.folder / _MICRO_BATCH, half)
-            text = f"out of memory with a micro batch of {self.layout.micro_batch}: {half} now"
-            events.record(self.settings.folder, text)
-
-    def _layout(self, sequence_length: int) -> layout.Layout:
-        from ray.train.collective import broadcast_from_rank_zero
-
-        train, settings = self.train, self.settings
-        limit = _read_json(settings.folder / _MICRO_BATCH, None)
-        free = broadcast_from_rank_zero(layout.free_memory())
-        return layout.choose(
-            replace(train, micro_batch=limit) if limit else train,
-            Shape.of(settings.model),
-            settings.scale,
-            sequence_length,
-            self.workers,
-            free=free,
-        )
+        self.system.stop()
 
     def _signals(self) -> list[float]:
         """A write of this worker that failed, and rank 0's wish to ask Ray for preemptions."""
@@ -169,6 +158,7 @@ class _Worker:
     def _step(self) -> Outcome | None:
         """Take the next step; None where its batch is left out."""
         self.step += 1
+        self.heldout_loss = None
         if self.step - 1 in self.left_out:
             return None
         started = time.perf_counter()
@@ -191,6 +181,8 @@ class _Worker:
             if outcome is not None and (self.step % self.train.log_every == 0 or last):
                 self.meter.log(outcome)
             self.meter.commit(self.step)
+        self.system.keep_going()
+        events.retry(self.settings.folder)
 
     def _new_pause(self) -> float:
         pause, self.writer.pause_s = self.writer.pause_s, 0.0
@@ -210,6 +202,7 @@ class _Worker:
             shapes=self.shapes,
             heldout=self.heldout_loss,
             scaler=trainer.scaler(),
+            applied=trainer.applied,
             losses=trainer.guard.losses,
             meter=self.meter.state if self.meter is not None else {},
         )
@@ -223,9 +216,10 @@ class _Worker:
         """Wait until the last checkpoint is published, or lost for all workers; whether it is
         lost. Every worker must call it: one that only waited would do so for ever where another
         could not write its part."""
-        if self._agree(float(not self.writer.wait_for_part())):
+        # Slow storage is no standstill: a large part takes minutes.
+        if self._agree(float(not self.writer.wait_for_part(self.heart.progress))):
             self.writer.give_up()
-        self.writer.wait()
+        self.writer.wait(self.heart.progress)
         return bool(self._agree(float(self.writer.failure is not None)))
 
     def _lost_checkpoint(self) -> None:
@@ -241,12 +235,13 @@ class _Worker:
         import ray.train
 
         info = ray.train.get_preemption_info()  # a collective, which is why all ask at once
-        if info is None or self.preempted:
+        new = sorted(set(info.preempted_ranks) - self.doomed) if info is not None else []
+        if not new:
             return
-        self.preempted = True
+        self.doomed |= set(new)
         self._save(wait=True)
         if self.rank == 0:
-            ranks = ", ".join(str(rank) for rank in info.preempted_ranks)
+            ranks = ", ".join(str(rank) for rank in new)
             what = "could not save" if self.writer.failure else "saved"
             text = f"the node of worker {ranks} is about to be taken away: {what} step {self.step}"
             events.record(self.settings.folder, text, step=self.step)
@@ -280,7 +275,10 @@ class _Worker:
             write_json(self.settings.folder / _LEFT_OUT, sorted(self.left_out))
         self._lost_the_last()
         kept = self._resume()
-        if self.meter is not None and kept is not None:
+        if kept is None:
+            # Nothing to go back to yet. The step changed no weight, so it is left out where it is.
+            return False
+        if self.meter is not None:
             self.meter.resume(kept.meter)
         return True
 
@@ -327,7 +325,13 @@ class _Worker:
             self._agree(0.0)
         progress = found.progress
         checkpoint.check_fits(progress, self.settings.fingerprint, self.shapes)
-        self.trainer.restore(found.read, progress.step, progress.scaler)
+        applied = progress.step if progress.applied is None else progress.applied
+
+        def read(name: str, key: str, start: int, stop: int) -> torch.Tensor:
+            self.heart.progress()
+            return found.read(name, key, start, stop)
+
+        self.trainer.restore(read, applied, progress.scaler)
         self.trainer.guard = type(self.trainer.guard)(self.train.spike_factor, progress.losses)
         self.step, self.heldout_loss = progress.step, progress.heldout
         if self.rank == 0 and progress.workers != self.workers:
@@ -392,6 +396,7 @@ class _Worker:
             settings.folder,
             curve,
             launch=settings.launch,
+            began=self.began,
             steps=settings.steps,
             workers=self.workers,
             start=self.step,
@@ -401,42 +406,3 @@ class _Worker:
             planned_worker_s=self.workers * tokens * per_token / expected if peak else 0.0,
             groups=packed.groups,
         )
-
-
-def _check_gpu(scale: ScaleConfig) -> None:
-    """Refuse a GPU that is smaller than the one that was planned with."""
-    if scale.gpu is None or not torch.cuda.is_available():
-        return
-    there = torch.cuda.get_device_properties(torch.cuda.current_device())
-    if there.total_memory < 0.95 * spec(scale.gpu).memory_gib * 2**30:
-        raise UserError(
-            f"scale.gpu={scale.gpu}, but a worker has a {there.name} with "
-            f"{there.total_memory / 2**30:.0f} GiB: set scale.gpu to what there is"
-        )
-
-
-def _system_metrics(settings: Settings, context: Any) -> Any:
-    """MLflow's own monitor of this node's CPU, memory, disk, network and GPUs; started."""
-    import logging
-
-    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-
-    logging.getLogger("mlflow.system_metrics").setLevel(logging.ERROR)
-    try:
-        monitor = SystemMetricsMonitor(
-            settings.tracked.run_id,
-            resume_logging=True,
-            node_id=f"node-{context.get_node_rank()}",
-            tracking_uri=settings.tracked.tracking_uri,
-        )
-        monitor.start()
-    except Exception:  # figures about the machine are not worth a run
-        return None
-    return monitor
-
-
-def _read_json(path: Path, default: Any) -> Any:
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return default

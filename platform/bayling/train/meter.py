@@ -70,6 +70,7 @@ class Meter:
     """Rank 0's view of a run.
 
     Args:
+        began: when this attempt's workers did, in seconds since the epoch: loading costs too.
         start: the step that this attempt goes on from, and `state` what `Meter.state` was then.
         flops_per_token: what it takes to train one.
         peak: what all workers together could do, in FLOP/s; 0 where it is not known.
@@ -82,6 +83,7 @@ class Meter:
         curve: Curve,
         *,
         launch: str,
+        began: float,
         steps: int,
         workers: int,
         start: int,
@@ -93,7 +95,7 @@ class Meter:
     ) -> None:
         self._folder, self._curve, self._groups = folder, curve, groups
         self._flops, self._peak = flops_per_token, peak
-        self._start, self._began = start, time.time()
+        self._start, self._began = start, began
         # What was summed up since the last row goes on, so that the curve has no seam.
         self._loss = [0.0, 0.0]
         self._by_group = torch.zeros(2, len(groups), dtype=torch.float64)
@@ -155,6 +157,8 @@ class Meter:
             "memory/worker_gib": memory_gib(),
             "time/lost_to_checkpoints_s": totals.checkpoint_s,
             "time/lost_to_restarts_s": totals.restart_s,
+            "time/left_s": (self.live.steps - self.live.step) * self.live.step_s,
+            "cost/worker_hours": self._worker_seconds() / 3600,
         }
         if self._peak:
             self._row["train/mfu"] = speed * self._flops / self._peak
@@ -191,10 +195,13 @@ class Meter:
             self.live.totals.restarts += 1
             self.live.totals.restart_s += time.time() - began + again
 
+    def _worker_seconds(self) -> float:
+        return self._worker_s + self.live.workers * (time.time() - self._began)
+
     def _write(self) -> None:
         live = self.live
         live.time = time.time()
-        live.totals.worker_s = self._worker_s + live.workers * (live.time - self._began)
+        live.totals.worker_s = self._worker_seconds()
         with suppress(OSError):  # a full disk must not end training
             write_json(self._folder / LIVE, asdict(live))
 

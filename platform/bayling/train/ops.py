@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bayling.errors import UserError
 from bayling.train.config import Offload
 from bayling.train.layout import Layout
 
@@ -21,14 +22,25 @@ _ABANDONED_S = 180.0
 
 
 def build(layout: Layout) -> None:
-    """Have the ops that this layout needs, compiled and loaded."""
+    """Have the ops that this layout needs, compiled and loaded.
+
+    Raises:
+        UserError: this machine lacks what offload to nvme reads and writes with.
+    """
     from deepspeed.accelerator import get_accelerator
 
     names = ["ShareMemCommBuilder"] if get_accelerator().device_name() == "cpu" else []
     if layout.offload_optimizer is not Offload.none:
         names.append("CPUAdamBuilder")
+    if Offload.nvme in (layout.offload_optimizer, layout.offload_parameters):
+        names.append("AsyncIOBuilder")
     for name in names:
         builder = get_accelerator().create_op_builder(name)
+        if name == "AsyncIOBuilder" and not builder.is_compatible(verbose=False):
+            raise UserError(
+                "offload to nvme needs the library libaio with its headers on every node: "
+                "apt-get install libaio-dev, or train.offload_optimizer=cpu"
+            )
         with _alone(_folder(builder.name)):
             builder.load(verbose=False)
 

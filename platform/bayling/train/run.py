@@ -5,20 +5,21 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
-from typing import Any
 
-from bayling.errors import StageFailed, UserError
+from bayling.errors import StageFailed
 from bayling.model import ModelConfig
-from bayling.model_folder import load_tokenizer
 from bayling.registry import models, runs
 from bayling.registry.curve import Curve
 from bayling.scale import Device
 from bayling.shape import Shape
-from bayling.stage import Context, Manifest
-from bayling.train import checkpoint, events, export, layout, placement
+from bayling.stage import Context, Manifest, read_json
+from bayling.train import checkpoint, events, export, fitting, layout, placement, preflight
 from bayling.train.batches import Order, PackedTokens
 from bayling.train.config import TrainConfig
 from bayling.train.exporting import export_checkpoint
+from bayling.train.failures import explained
+from bayling.train.failures import watch as watch_failures
+from bayling.train.layout import Layout
 from bayling.train.loop import train_worker
 from bayling.train.meter import Live
 from bayling.train.precision import settled
@@ -47,7 +48,7 @@ def run(config: TrainConfig, model: ModelConfig, context: Context) -> Manifest:
     packed = PackedTokens(data_folder / data.outputs["packed"])
     order = Order(len(packed), config.global_batch, context.seed)
     steps = config.steps or order.steps(config.epochs)
-    _say_what_was_chosen(config, model, packed.sequence_length, context)
+    _say_what_is_planned(config, model, packed, context)
     runs.log_dataset(
         context.tracked,
         name=data.config["name"],
@@ -56,42 +57,38 @@ def run(config: TrainConfig, model: ModelConfig, context: Context) -> Manifest:
         profile={"counts": data.counts, "dropped": data.dropped, "licences": data.licences},
     )
     chosen = settings_for(config, model, context, steps)
-    _check_vocabulary(chosen)
-    placement.check(context.scale, context.folder)
+    preflight.check_vocabulary(chosen)
+    preflight.check_checkpoint(chosen)
+    preflight.say_what_changed(config, context)
+    base = chosen.start if model.base is not None else None
+    placement.check(context.scale, context.folder, base)
     _fit(chosen, context)
     return _finish(chosen, context, data)
 
 
-def _check_vocabulary(settings: Settings) -> None:
-    """A token without a row in the embedding would be found by a worker, on its GPU."""
-    if settings.model.base is None:
-        return
-    tokens = len(load_tokenizer(settings.tokenizer))
-    rows = Shape.of(settings.model).vocab
-    if tokens > rows:
-        raise UserError(
-            f"model.base={settings.model.base}: the tokenizer has {tokens} tokens, the embedding "
-            f"{rows} rows: take the tokenizer the model was made with"
-        )
-
-
-def _say_what_was_chosen(
-    config: TrainConfig, model: ModelConfig, sequence_length: int, context: Context
+def _say_what_is_planned(
+    config: TrainConfig, model: ModelConfig, packed: PackedTokens, context: Context
 ) -> None:
-    scale = context.scale
-    shape = Shape.of(model)
-    chosen = layout.choose(config, shape, scale, sequence_length, scale.workers)
-    runs.set_tags(
-        context.tracked,
-        {
-            "layout.precision": config.precision.value,
-            "layout.zero_stage": str(chosen.zero_stage),
-            "layout.offload_optimizer": chosen.offload_optimizer.value,
-            "layout.offload_parameters": chosen.offload_parameters.value,
-            "layout.micro_batch": str(chosen.micro_batch),
-            "layout.why": "; ".join(chosen.reasons),
-        },
+    shape, scale = Shape.of(model), context.scale
+    planned = layout.choose(
+        config,
+        shape,
+        scale,
+        packed.sequence_length,
+        scale.workers,
+        supervised=packed.supervised_share,
     )
+    runs.set_tags(context.tracked, {"layout.precision": config.precision.value, **_tags(planned)})
+
+
+def _tags(chosen: Layout) -> dict[str, str]:
+    return {
+        "layout.zero_stage": str(chosen.zero_stage),
+        "layout.offload_optimizer": chosen.offload_optimizer.value,
+        "layout.offload_parameters": chosen.offload_parameters.value,
+        "layout.micro_batch": str(chosen.micro_batch),
+        "layout.why": "; ".join(chosen.reasons),
+    }
 
 
 def _fit(settings: Settings, context: Context) -> None:
@@ -109,7 +106,8 @@ def _fit(settings: Settings, context: Context) -> None:
     least = scale.min_workers or scale.workers
     failures = train.max_failures
     if train.micro_batch is None:
-        failures += settings.train.global_batch.bit_length()  # each may halve it once
+        # For Ray, which does not tell them apart; `failures` does.
+        failures += settings.train.global_batch.bit_length()
     trainer = TorchTrainer(
         train_worker,
         train_loop_config={"settings": settings},
@@ -123,7 +121,7 @@ def _fit(settings: Settings, context: Context) -> None:
         run_config=ray.train.RunConfig(
             name="ray",
             storage_path=str(context.folder),
-            callbacks=[_stop_when_pointless()],
+            callbacks=[watch_failures(train.max_failures)],
             failure_config=ray.train.FailureConfig(
                 max_failures=failures, max_preemption_failures=train.max_preemptions
             ),
@@ -152,41 +150,12 @@ def _fit(settings: Settings, context: Context) -> None:
         stuck = watch.check()
         if stuck is not None:
             _replace_stuck(stuck, context.folder)
+        events.retry(context.folder)
         for event in news.new():
             context.note(event["text"])
         _report_live(context, settings)
     if outcome:
-        raise _explained(outcome[0]) from outcome[0]
-
-
-def _stop_when_pointless() -> Any:
-    """Ray Train tries again after any exception; after some of ours that changes nothing."""
-    import ray.train
-
-    class StopWhenPointless(ray.train.UserCallback):  # type: ignore[misc]
-        def after_exception(self, run_context: Any, worker_exceptions: dict[int, Any]) -> None:
-            for error in worker_exceptions.values():
-                ours = _ours(error)
-                if ours is not None:
-                    raise ours
-
-    return StopWhenPointless()
-
-
-def _ours(error: BaseException | None) -> Exception | None:
-    """The error of this platform that Ray wrapped; None where it is something else."""
-    seen: list[BaseException] = []
-    while error is not None and error not in seen:
-        seen.append(error)
-        if isinstance(error, UserError | StageFailed):
-            return error
-        error = (
-            getattr(error, "_base_exc", None)
-            or getattr(error, "controller_failure", None)
-            or getattr(error, "cause", None)
-            or error.__cause__
-        )
-    return None
+        raise explained(outcome[0]) from outcome[0]
 
 
 def _replace_stuck(stuck: Stuck, folder: Path) -> None:
@@ -218,40 +187,28 @@ def _report_live(context: Context, settings: Settings) -> None:
     if "train/loss" not in live.values:
         context.report(live.state, live.step, live.steps)
         return
-    values = live.values
+    values, totals = live.values, live.totals
+    lost = totals.checkpoint_s + totals.restart_s
     parts = [
         f"step {live.step}",
         f"loss {values['train/loss']:.3f}",
         *([f"held-out {values['heldout/loss']:.3f}"] if "heldout/loss" in values else []),
+        f"lr {values['train/learning_rate']:.2g}",
+        f"norm {values['train/gradient_norm']:.2g}",
         f"{values['train/tokens_per_second']:,.0f} tok/s",
         *([f"MFU {values['train/mfu']:.0%}"] if "train/mfu" in values else []),
         f"{values['memory/worker_gib']:.1f} GiB",
         f"{live.workers} workers",
-        *([f"{live.totals.restarts} restarts"] if live.totals.restarts else []),
+        *([f"{totals.restarts} restarts"] if totals.restarts else []),
+        *([f"{lost:.0f} s lost"] if lost >= 1 else []),
     ]
     context.report(" · ".join(parts), live.step, live.steps)
-
-
-def _explained(error: BaseException) -> Exception:
-    """A worker's own reason instead of the controller's report about it."""
-    from ray.train import ControllerError, WorkerGroupError
-
-    causes = list(error.worker_failures.values()) if isinstance(error, WorkerGroupError) else []
-    ours = [found for one in (error, *causes) if (found := _ours(one)) is not None]
-    if ours:
-        return ours[0]
-    if isinstance(error, ControllerError) and not causes:
-        return StageFailed(f"training failed in Ray's controller: {error}")
-    cause = causes[0] if causes else error
-    inner = getattr(cause, "_base_exc", None) or getattr(cause, "cause", None) or cause
-    reason = str(inner).strip().splitlines()[-1] if str(inner).strip() else type(inner).__name__
-    return StageFailed(f"training failed in a worker: {reason}")
 
 
 def _finish(settings: Settings, context: Context, data: Manifest) -> Manifest:
     steps = settings.steps
     there = checkpoint.complete(context.folder / CHECKPOINTS)
-    if not there or there[0].progress.step != steps:
+    if not there or there[0].step != steps:
         raise StageFailed(f"training ended without its last checkpoint in {context.folder}")
     context.report("exporting the model", steps, steps)
     folder = context.folder / "model"
@@ -278,6 +235,8 @@ def _finish(settings: Settings, context: Context, data: Manifest) -> Manifest:
         "bad_steps": totals.bad_steps,
         "failed_checkpoints": totals.failed_checkpoints,
     }
+    taken = list(read_json(context.folder / fitting.LAYOUTS, {}).values())
+    runs.set_tags(context.tracked, _tags(Layout.of(taken[-1])))
     if (context.folder / events.EVENTS).exists():
         runs.log_file(context.tracked, context.folder / events.EVENTS)
     runs.log_metrics(

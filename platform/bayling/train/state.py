@@ -10,6 +10,7 @@ their own otherwise.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +31,8 @@ class Piece:
     start: int
     """Its place in the flattened parameter."""
     tensors: dict[str, torch.Tensor]
-    """`KEYS` → 1-d tensors of one length, the optimizer's own memory where it is in memory."""
+    """`KEYS` → 1-d tensors of one length, the optimizer's own memory. What lies on a disk is in
+    memory only until the next piece is asked for."""
 
     @property
     def stop(self) -> int:
@@ -38,7 +40,7 @@ class Piece:
 
 
 def pieces(engine: Any) -> Iterator[Piece]:
-    """This worker's pieces of all trained parameters, in the model's order.
+    """This worker's pieces of all trained parameters.
 
     Together those of all workers cover every parameter exactly once. To be called between
     optimizer steps, after the first.
@@ -57,10 +59,11 @@ def restore(engine: Any, read: Read, step: int) -> None:
 
     Every worker must call it: the weights that the network computes with are gathered again.
     """
-    _make_moments(engine, step)
     stage = engine.zero_optimization_stage()
+    if stage < 3:
+        _make_moments(engine, step)
     if stage == 3:
-        _restore_partitioned(engine, read)
+        _restore_partitioned(engine, read, step)
     elif stage:
         for piece in _flattened(engine):
             _fill(piece, read)
@@ -128,39 +131,61 @@ def _flattened(engine: Any) -> Iterator[Piece]:
 
 def _partitioned(engine: Any) -> Iterator[Piece]:
     """ZeRO 3: each parameter is cut evenly among the workers, the last piece padded."""
-    from deepspeed.utils import safe_get_local_fp32_param, safe_get_local_optimizer_state
-
-    for name, parameter in _trained(engine):
-        start, length = _own_part(parameter)
-        if length <= 0:
-            continue
-        tensors = {WEIGHT: safe_get_local_fp32_param(parameter)[:length]}
-        for key in MOMENTS:
-            tensors[key] = safe_get_local_optimizer_state(parameter, key)[:length]
-        yield Piece(name, start, tensors)
-
-
-def _own_part(parameter: Any) -> tuple[int, int]:
-    size = parameter.ds_tensor.ds_numel
-    start = size * torch.distributed.get_rank()
-    return start, min(size, parameter.ds_numel - start)
+    zero = engine.optimizer
+    states = _optimizer(engine).state
+    names = {id(parameter): name for name, parameter in _trained(engine)}
+    for group in range(len(zero.fp16_groups)):
+        with _at_hand(zero, group, changed=False):
+            flat = zero.fp32_partitioned_groups_flat[group]
+            whole = {WEIGHT: flat, **{key: states[flat][key] for key in MOMENTS}}
+            for parameter, place, start, length in _parts(zero, group):
+                if length > 0:
+                    tensors = {key: t.narrow(0, place, length) for key, t in whole.items()}
+                    yield Piece(names[id(parameter)], start, tensors)
 
 
-def _restore_partitioned(engine: Any, read: Read) -> None:
-    from deepspeed.utils import safe_set_local_fp32_param, safe_set_local_optimizer_state
+def _restore_partitioned(engine: Any, read: Read, step: int) -> None:
+    """Group by group, as DeepSpeed's own step goes over them."""
+    zero, optimizer = engine.optimizer, _optimizer(engine)
+    names = {id(parameter): name for name, parameter in _trained(engine)}
+    for group in range(len(zero.fp16_groups)):
+        with _at_hand(zero, group, changed=True):
+            flat = zero.fp32_partitioned_groups_flat[group]
+            _make_state(optimizer, flat, step)
+            whole = {WEIGHT: flat.data, **{key: optimizer.state[flat][key] for key in MOMENTS}}
+            for parameter, place, start, length in _parts(zero, group):
+                for key, tensor in whole.items():
+                    own = tensor.narrow(0, place, parameter.ds_tensor.ds_numel)
+                    own.zero_()
+                    if length > 0:
+                        piece = read(names[id(parameter)], key, start, start + length)
+                        own[:length].copy_(piece)
+            # The half-precision parts that the network is gathered from.
+            zero._reassign_or_swap_out_partitioned_parameters(group)
 
-    for name, parameter in _trained(engine):
-        start, length = _own_part(parameter)
-        padded = torch.zeros(parameter.ds_tensor.ds_numel)
-        for key in KEYS:
-            if length > 0:
-                padded[:length] = read(name, key, start, start + length)
-            if key == WEIGHT:
-                safe_set_local_fp32_param(parameter, padded)
-                # The half-precision part that the network is gathered from.
-                parameter.ds_tensor.data.copy_(padded)
-            else:
-                safe_set_local_optimizer_state(parameter, padded, key)
+
+def _parts(zero: Any, group: int) -> Iterator[tuple[Any, int, int, int]]:
+    """A group's parameters: each with the place of its part in the group's flat tensor, and the
+    part's own start and length in the flattened parameter. No length: all of it is padding."""
+    place, rank = 0, torch.distributed.get_rank()
+    for parameter in zero.fp16_groups[group]:
+        size = parameter.ds_tensor.ds_numel
+        start = size * rank
+        yield parameter, place, start, min(size, parameter.ds_numel - start)
+        place += size
+
+
+@contextmanager
+def _at_hand(zero: Any, group: int, *, changed: bool) -> Iterator[None]:
+    """Have a group in memory that DeepSpeed may keep on a disk, and put it back."""
+    on_disk = zero._swappable_optimizer_subgroup(group)
+    if on_disk:
+        zero._optimizer_states_and_gradient_swap_in(group)
+    yield
+    if on_disk and changed:
+        zero._optimizer_states_and_gradient_swap_out(group)
+    elif on_disk:
+        zero._release_swap_buffers(group)
 
 
 def _replicated(engine: Any) -> Iterator[Piece]:
@@ -202,28 +227,29 @@ def _optimizer(engine: Any) -> torch.optim.Optimizer:
 
 
 def _make_moments(engine: Any, step: int) -> None:
-    """The optimizer's state as it is after `step` steps, moments still zero.
+    """The optimizer's state as it is after `step` steps, moments still zero: below ZeRO-3.
 
-    DeepSpeed leaves it to the first step to make it, and has its own idea of where ZeRO-3's
-    flat parts are kept between steps.
+    DeepSpeed leaves it to the first step to make it.
     """
-    optimizer = _optimizer(engine)
-    stage = engine.zero_optimization_stage()
-    if stage == 3:
-        flat = list(engine.optimizer.fp32_partitioned_groups_flat)
-    elif stage:
+    if engine.zero_optimization_stage():
         flat = list(engine.optimizer.single_partition_of_fp32_groups)
     else:
         flat = [master for _, master, _ in _masters(engine)]
-    fused = any(group.get("fused") for group in optimizer.param_groups)
-    torch_adam = isinstance(optimizer, torch.optim.AdamW)
     for part in flat:
-        state = optimizer.state[part]
-        if torch_adam:
-            # As torch.optim.AdamW makes it: a fused step counts on the device.
-            place = part.device if fused else torch.device("cpu")
-            state["step"] = torch.tensor(float(step), device=place)
+        _make_state(_optimizer(engine), part, step)
+
+
+def _make_state(optimizer: torch.optim.Optimizer, part: torch.Tensor, step: int) -> None:
+    state = optimizer.state[part]
+    if isinstance(optimizer, torch.optim.AdamW):
+        # As it makes it itself: a fused step counts on the device.
+        fused = any(group.get("fused") for group in optimizer.param_groups)
+        place = part.device if fused else torch.device("cpu")
+        state["step"] = torch.tensor(float(step), device=place)
+    else:
+        state["step"] = step
+    for key in MOMENTS:
+        if key in state and state[key].shape == part.shape:
+            state[key].zero_()  # DeepSpeed may have it on a disk, under this very tensor
         else:
-            state["step"] = step
-        for key in MOMENTS:
             state[key] = torch.zeros_like(part, memory_format=torch.preserve_format)

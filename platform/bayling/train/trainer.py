@@ -87,7 +87,7 @@ class Trainer:
         # Losses and signals are a few numbers a step: they must not wait in the queue of a GPU.
         self._control = dist.new_group(backend="gloo") if device.type == "cuda" else None
         kind = Device.cuda if device.type == "cuda" else Device.cpu
-        self._keep = _tell_transformers(train, layout, kind)
+        self._keep = tell_transformers(train, layout, kind)
         dtype = setup.DTYPES[train.precision]
         self.model = network.build(
             model,
@@ -110,6 +110,8 @@ class Trainer:
         self._clipped_by_hand = train.precision is Precision.fp32 and not layout.zero_stage
         if self._clipped_by_hand:
             self.engine.clip_fp32_gradients = self._clip
+        self.applied = 0
+        """Steps that changed the weights."""
         self._norm = 0.0
         self._shared: _Shared | None = None
         self._trouble: str | None = None
@@ -157,6 +159,7 @@ class Trainer:
         if not applied and trouble is None and self.train.precision is not Precision.fp16:
             trouble = "the gradient is not finite"
         if applied:
+            self.applied += 1
             self.guard.accept(losses.mean)
         norm = self._norm if self._clipped_by_hand else self.engine.get_global_grad_norm()
         return Outcome(
@@ -195,9 +198,11 @@ class Trainer:
         """This worker's part of the training state."""
         return state.pieces(self.engine)
 
-    def restore(self, read: state.Read, step: int, scaler: dict[str, float]) -> None:
-        """Go on from a state after `step` steps. Every worker must call it."""
-        state.restore(self.engine, read, step)
+    def restore(self, read: state.Read, applied: int, scaler: dict[str, float]) -> None:
+        """Go on from a state after `applied` steps that changed the weights. Every worker must
+        call it."""
+        self.applied = applied
+        state.restore(self.engine, read, applied)
         own = getattr(self.engine.optimizer, "loss_scaler", None)
         for key, value in scaler.items():
             setattr(own, key, value)
@@ -277,7 +282,7 @@ class _Shared:
         return Losses(total, int(count), table), self._vector[2 * self._groups :].tolist()
 
 
-def _tell_transformers(train: TrainConfig, layout: Layout, device: Device) -> Any:
+def tell_transformers(train: TrainConfig, layout: Layout, device: Device) -> Any:
     """Under ZeRO-3, what makes `from_pretrained` keep each worker's part only; to be held on to."""
     if layout.zero_stage < 3:
         return None

@@ -20,10 +20,10 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bayling.stage import write_json
-
 _BEAT_S = 1.0
 _DUMP_S = 20
+_BYTES = 512
+"""Of a beat's file; the rest is blanks."""
 
 
 @dataclass
@@ -49,13 +49,18 @@ class Beat:
 
 
 class Heart:
-    """The worker's side: write the beat once a second, until `stop`."""
+    """The worker's side: write the beat once a second, until `stop`.
+
+    Always to the same bytes of one file, which needs no room: on a disk that became full, workers
+    that train on must not be taken for stuck.
+    """
 
     def __init__(self, folder: Path, beat: Beat) -> None:
         self._path = folder / f"beat-{beat.rank:05d}.json"
         self._beat = beat
         self._done = threading.Event()
         folder.mkdir(parents=True, exist_ok=True)
+        self._file: int | None = None
         self._thread = threading.Thread(target=self._run, daemon=True, name="heart")
         self._thread.start()
 
@@ -68,13 +73,25 @@ class Heart:
         self._done.set()
         self._thread.join()
         self._path.unlink(missing_ok=True)
+        if self._file is not None:
+            os.close(self._file)
 
     def _run(self) -> None:
         while not self._done.is_set():
             self._beat.alive += 1
             with suppress(OSError):  # a full disk is not what this thread is for
-                write_json(self._path, asdict(self._beat))
+                self._write(json.dumps(asdict(self._beat)).encode())
             self._done.wait(_BEAT_S)
+
+    def _write(self, beat: bytes) -> None:
+        if self._file is None:
+            # Whoever looks finds all of it or nothing.
+            aside = self._path.with_name(f".{self._path.name}.{os.getpid()}")
+            aside.write_bytes(beat.ljust(_BYTES))
+            aside.rename(self._path)
+            self._file = os.open(self._path, os.O_WRONLY)
+        else:
+            os.pwrite(self._file, beat.ljust(_BYTES), 0)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -20,6 +20,7 @@ from bayling.train.checkpoint import Progress
 from bayling.train.state import Piece
 
 _POLL_S = 0.05
+_SIGN_OF_LIFE_S = 1.0
 
 
 class Writer:
@@ -61,17 +62,24 @@ class Writer:
         self._thread.start()
         self.pause_s += time.perf_counter() - started
 
-    def wait(self) -> None:
-        """Until the last write has ended, well or not."""
+    def wait(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Until the last write has ended, well or not.
+
+        Args:
+            meanwhile: called about once a second, as a sign of life.
+        """
         if self._thread is not None:
-            self._thread.join()
+            while self._thread.is_alive():
+                meanwhile()
+                self._thread.join(_SIGN_OF_LIFE_S)
             self._thread = None
 
-    def wait_for_part(self) -> bool:
+    def wait_for_part(self, meanwhile: Callable[[], None] = lambda: None) -> bool:
         """Until this worker's part of the last checkpoint is written, or failed to be; which of
         them. Unlike `wait`, it never waits for other workers."""
         if self._thread is not None:
-            self._part_done.wait()
+            while not self._part_done.wait(_SIGN_OF_LIFE_S):
+                meanwhile()
         return self.failure is None
 
     def give_up(self) -> None:
