@@ -2,11 +2,11 @@
 
     python benchmarks/plan.py [--json FILE] [--only SUBSTRING] [--keep-freed]
 
-Each layout trains two steps in fresh processes: the trainer's own network, loss, parameter groups
-and DeepSpeed configuration, without Ray. On a CPU a worker's peak is VmHWM of /proc/self/status
-(the most that was ever resident) less what was resident after the imports; on a GPU it is
-`torch.cuda.max_memory_allocated`. Prints planned/measured for each, and whether all lie within
-15 %.
+Each layout trains two steps in fresh processes, with a checkpoint between them: the trainer's own
+network, loss, parameter groups, DeepSpeed configuration and writer, without Ray. On a CPU a
+worker's peak is VmHWM of /proc/self/status (the most that was ever resident) less what was resident
+after the imports; on a GPU it is `torch.cuda.max_memory_allocated`. Prints planned/measured for
+each, and whether all lie within 15 %.
 
 A plan counts tensors. So glibc is told to give freed blocks back (bayling.train.allocator), which
 it does not by default; with --keep-freed it is left as it is.
@@ -183,7 +183,7 @@ def measure(case: Case, give_back: bool = True) -> int:
 
 
 def _worker(case: Case, folder: Path, give_back: bool) -> None:
-    """Two optimizer steps as `train.loop` takes them; writes this process's peak."""
+    """Two optimizer steps and a checkpoint, as `train.loop` does them; writes the peak."""
     import deepspeed
     import torch
     from tokenizers import Tokenizer, models
@@ -191,7 +191,9 @@ def _worker(case: Case, folder: Path, give_back: bool) -> None:
 
     from bayling.train import adapters, attention, layout, network, setup, state
     from bayling.train.batches import micro_steps
+    from bayling.train.checkpoint import Progress
     from bayling.train.trainer import tell_transformers
+    from bayling.train.writer import Writer
 
     rank, train = int(os.environ["RANK"]), case.train
     if give_back:
@@ -227,7 +229,8 @@ def _worker(case: Case, folder: Path, give_back: bool) -> None:
     del keep
     state.start(engine)
     shape = (case.micro_batch, case.length)
-    for _ in range(2):
+    writer = Writer(folder, rank=rank, workers=case.workers, attempt="a", newest=1, best=0)
+    for number in range(2):
         for _ in range(micro_steps(train.global_batch, case.micro_batch, case.workers)):
             ids = torch.randint(VOCAB, shape)
             labels = ids.clone()
@@ -238,6 +241,10 @@ def _worker(case: Case, folder: Path, give_back: bool) -> None:
             loss = engine(**{name: tensor.to(device) for name, tensor in batch.items()})
             engine.backward(loss / labels.numel())
             engine.step()
+        if number == 0:
+            shapes = state.shapes(engine)
+            writer.save(state.pieces(engine), Progress(1, case.workers, "plan", shapes))
+            writer.wait()
     peak = torch.cuda.max_memory_allocated() if gpu else _resident("VmHWM") - before
     (folder / f"peak-{rank}").write_text(str(peak))
     torch.distributed.destroy_process_group()

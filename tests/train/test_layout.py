@@ -134,7 +134,7 @@ def test_a_refusal_names_what_is_short_and_leaves_out_what_is_done() -> None:
     for way in ("scale.workers", "scale.gpu", "train=lora", "data.sequence_length"):
         assert way in said
     assert "gradient_checkpointing" not in said, "the recipe has it"
-    said = refusal("recipe=bayling-13b", "scale=gpu")
+    said = refusal("recipe=bayling-13b", "scale=gpu", "scale.node_memory_gb=350")
     assert "main memory" in said
     assert "nvme" in said
 

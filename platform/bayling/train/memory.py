@@ -63,11 +63,13 @@ class Memory:
     activations: int = 0
     """What the backward pass needs of the forward pass, and the logits."""
     buffers: int = 0
-    """Reduction buckets, and copies that live for as long as a step."""
+    """Reduction buckets, copies that live for as long as a step, and on a CPU the copy that
+    checkpoints are written from."""
     process: int = 0
     """What the process takes before there is a tensor."""
     host: int = 0
-    """Main memory of this worker at its own worst moment; on a CPU 0, as it is counted above."""
+    """Main memory of this worker at its own worst moment, with the copy that checkpoints are
+    written from; on a CPU 0, as it is counted above."""
     disk: int = 0
     """Bytes of this worker on `train.nvme_path`."""
 
@@ -184,6 +186,7 @@ class _Worker:
         weights = 0 if self.parameters_away else self.weights
         earlier = self._accumulated() if self.batch.micro_steps > 1 else 0
         first = 0 if self.train.lora.rank else self.shape.head * self.size
+        copy = self._checkpoint() if self.cpu else 0
         return [
             self._load(process),
             Memory(
@@ -191,21 +194,21 @@ class _Worker:
                 weights=weights + self._gathered(),
                 gradients=earlier + (first if self.stage <= 1 else 0),
                 activations=activations.peak,
-                buffers=self._bucket(first),
+                buffers=self._bucket(first) + copy,
                 **always,
             ),
             Memory(
                 "backward",
                 weights=weights + self._gathered(),
                 gradients=self._after_backward(earlier),
-                buffers=self._bucket(self.learnt * self.size),
+                buffers=self._bucket(self.learnt * self.size) + copy,
                 **always,
             ),
             Memory(
                 "step",
                 weights=weights,
                 gradients=0 if self.optimizer_away else self._accumulated(),
-                buffers=self._step() + self._kept_bucket(),
+                buffers=self._step() + self._kept_bucket() + copy,
                 **always,
             ),
         ]
@@ -235,6 +238,11 @@ class _Worker:
             host=self._host(),
             disk=self._disk(),
         )
+
+    def _checkpoint(self) -> int:
+        """The copy of this worker's pieces that a checkpoint is written from, beside training: it
+        stays from the first one on. Whatever the stage, workers write no piece twice."""
+        return 12 * self.learnt // self.workers
 
     def _gathered(self) -> int:
         """Weights that ZeRO-3 has gathered for the modules around the one that computes."""
@@ -305,7 +313,7 @@ class _Worker:
         return int(group * (self.size + 4 if self.half else 4))
 
     def _host(self) -> int:
-        """Main memory: the process, and what was offloaded to it.
+        """Main memory: the process, what was offloaded to it, and a checkpoint's copy.
 
         Weights are read, or drawn, on the device.
         """
@@ -325,7 +333,7 @@ class _Worker:
             offloaded += self.weights
         elif self.placement.offload_parameters is Offload.nvme:
             offloaded += _PARAMETER_SWAP_BYTES
-        return HOST_PROCESS_GPU + int(offloaded)
+        return HOST_PROCESS_GPU + self._checkpoint() + int(offloaded)
 
     def _disk(self) -> int:
         """What NVMe offload writes."""
