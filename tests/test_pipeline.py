@@ -144,6 +144,7 @@ def test_what_came_over_http_is_on_record(smoke: Finished) -> None:
     assert len(results["translations"]) == 2
     roles = [message["role"] for message in results["conversation"]]
     assert roles == ["user", "assistant"] * 3
+    assert len(results["conversation_references"]) == 3
     assert results["version"] == smoke.outputs["promote"].results["version"]
 
 

@@ -76,7 +76,10 @@ def test_directions_that_were_never_trained_are_marked(quickstart: Quickstart) -
 def test_its_translations_came_over_http(quickstart: Quickstart) -> None:
     for row in quickstart.summary["translations"]:
         assert row["output"]
-        assert row["output"] in quickstart.said
+        [line] = [one for one in quickstart.said.splitlines() if f"→  {row['output']} " in one]
+        right = row["output"] == row["target"]
+        assert ("✓" in line) is right
+        assert (f"(reference: {row['target']})" in line) is not right
 
 
 def test_the_second_time_there_is_nothing_to_do(quickstart: Quickstart) -> None:

@@ -35,6 +35,7 @@ def write(path: Path, outputs: dict[str, Manifest], total_seconds: float) -> Non
             "stage_seconds": {name: manifest.seconds for name, manifest in outputs.items()},
             "translations": serve.results["translations"],
             "conversation": serve.results["conversation"],
+            "conversation_references": serve.results.get("conversation_references", []),
             "heat_map": str(evaluate_folder / evaluation.outputs["heat_map"]),
         },
     )
@@ -43,6 +44,7 @@ def write(path: Path, outputs: dict[str, Manifest], total_seconds: float) -> Non
 def show(path: Path, config: Config) -> None:
     """Print a pipeline's summary for a person."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from bayling.serve.run import base_url
@@ -77,12 +79,18 @@ def show(path: Path, config: Config) -> None:
     console.print("\n[bold]Over HTTP, from the model just trained[/]")
     for row in result["translations"]:
         console.print(f"  {row['source_lang']} → {row['target_lang']}  ", end="")
-        console.print(f"{row['source']}  →  [bold]{row['output']}[/]", soft_wrap=True)
+        answer = f"{escape(row['source'])}  →  [bold]{escape(row['output'])}[/]"
+        console.print(answer, _judged(row["output"], row["target"]), soft_wrap=True)
     if result["conversation"]:
         console.print("\n[bold]One conversation[/]")
+    references = iter(result["conversation_references"])
     for message in result["conversation"]:
-        who = "[cyan]user[/]     " if message["role"] == "user" else "[green]BayLing[/]  "
-        console.print(f"  {who} {message['content']}", soft_wrap=True)
+        said = message["content"]
+        if message["role"] == "user":
+            console.print(f"  [cyan]user[/]      {escape(said)}", soft_wrap=True)
+        else:
+            judged = _judged(said, next(references, said))
+            console.print(f"  [green]BayLing[/]   {escape(said)}", judged, soft_wrap=True)
     seconds, training = result["total_seconds"], result["train_seconds"]
     now = f"{training:.0f} s of them training" if training < seconds else "trained before"
     console.print(f"\n{seconds:.0f} s in all, {now}.")
@@ -96,6 +104,14 @@ def show(path: Path, config: Config) -> None:
         console.print(f"  {command:<{len(serve)}}   {what}", soft_wrap=True)
     console.print(f"  {result['heat_map']}", soft_wrap=True)
     console.print(f"  {path}", soft_wrap=True)
+
+
+def _judged(answer: str, reference: str) -> str:
+    """A tick, or what would have been right."""
+    from rich.markup import escape
+
+    right = answer.strip() == reference.strip()
+    return "[green]✓[/]" if right else f"[dim](reference: {escape(reference)})[/]"
 
 
 def stage_table(manifest: Manifest, folder: Path, config: Config) -> None:

@@ -1,17 +1,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import ground
 import pytest
 import torch
 
 from bayling.errors import UserError
 from bayling.model import ModelConfig
 from bayling.scale import ScaleConfig
-from bayling.stage import TrackedRun
-from bayling.train import fitting
-from bayling.train.config import Offload, TrainConfig
+from bayling.stage import TrackedRun, read_json, write_json
+from bayling.train import fitting, layout
+from bayling.train.batches import PackedTokens
+from bayling.train.config import Offload, OnBadStep, Precision, TrainConfig
 from bayling.train.export import Origin
 from bayling.train.fitting import OutOfMemory, TooLarge, explained_while_loading, smaller
 from bayling.train.layout import Layout
@@ -25,7 +28,7 @@ OUT = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nMore
 def settings(folder: Path, micro_batch: int | None = None) -> Settings:
     model = ModelConfig()
     return Settings(
-        train=TrainConfig(micro_batch=micro_batch),
+        train=TrainConfig(micro_batch=micro_batch, precision=Precision.fp32),
         model=model,
         scale=ScaleConfig(),
         packed=folder,
@@ -99,8 +102,28 @@ def test_other_errors_stay_what_they_are() -> None:
 
 
 def test_a_layout_survives_being_written(tmp_path: Path) -> None:
-    from bayling.stage import read_json, write_json
-
     made = Layout(3, Offload.cpu, Offload.nvme, 4, 2, ("because", "of this"))
     write_json(tmp_path / "layouts.json", {"x": made})
     assert Layout.of(read_json(tmp_path / "layouts.json", {})["x"]) == made
+
+
+def test_a_layout_is_remembered_as_long_as_nothing_it_hangs_on_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a CPU it follows from the memory that is free just now."""
+    packed = PackedTokens(ground.make(tmp_path) / "clean" / "packed")
+    monkeypatch.setattr(layout, "free_memory", lambda: 2**35)
+    first = settings(tmp_path)
+    made = fitting.layout_for(first, packed, 2)
+    assert made.micro_batch == 4
+    # So little that a new one would be refused.
+    monkeypatch.setattr(layout, "free_memory", lambda: 2**20)
+    other = replace(first, train=replace(first.train, on_bad_step=OnBadStep.rollback))
+    assert fitting.layout_for(other, packed, 2) == made
+    with pytest.raises(UserError, match="does not fit"):
+        fitting.layout_for(first, packed, 1)
+    monkeypatch.setattr(layout, "free_memory", lambda: 2**35)
+    write_json(tmp_path / fitting.MICRO_BATCH, 1)
+    assert fitting.layout_for(first, packed, 2).micro_batch == 1
+    by_hand = replace(first, train=replace(first.train, micro_batch=2))
+    assert fitting.layout_for(by_hand, packed, 2).micro_batch == 2

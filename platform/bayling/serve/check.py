@@ -7,7 +7,6 @@ outlives the command the application is left running.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,7 @@ def run(config: ServeConfig, context: Context) -> Manifest:
     version = models.require_alias(uri, context.registered_model, config.alias)
     served = ServedModel(uri, version.name, version.version, None)
     asked = _sentences(data_folder / data.outputs["heldout_translate"])
-    turns = _conversation(data_folder / data.outputs["heldout_interactive"])
+    turns, references = _conversation(data_folder / data.outputs["heldout_interactive"])
     steps = 1 + len(asked) + len(turns)
 
     context.report("starting the server", 0, steps)
@@ -64,6 +63,7 @@ def run(config: ServeConfig, context: Context) -> Manifest:
         "version": version.version,
         "translations": translations,
         "conversation": history,
+        "conversation_references": references,
     }
     mlflow = runs.client(uri)
     mlflow.log_dict(context.tracked.run_id, manifest.results, "answers.json")
@@ -79,20 +79,23 @@ def _sentences(path: Path) -> list[dict[str, Any]]:
     return [{key: row[key] for key in keys} for row in (first, last)]
 
 
-def _conversation(path: Path) -> list[str]:
-    """The user's turns of the first conversation that has three; of the longest otherwise.
+def _conversation(path: Path) -> tuple[list[str], list[str]]:
+    """The user's turns and the right answers of the first conversation that has three of them; of
+    the longest otherwise.
 
     One whose refinements ask for different things comes before one that asks the same twice:
     they do where their sentences begin differently.
     """
-    rows: Sequence[list[str]] = [
-        [message["content"] for message in row["messages"] if message["role"] == "user"]
-        for row in _lines(path)
-    ]
-    fitting = [turns for turns in rows if len(turns) == _TURNS]
+    rows = [(_of("user", row), _of("assistant", row)) for row in _lines(path)]
+    fitting = [row for row in rows if len(row[0]) == _TURNS]
     if fitting:
-        return max(fitting, key=lambda turns: len({turn[:2] for turn in turns[1:]}))
-    return max(rows, key=len, default=[])[:_TURNS]
+        return max(fitting, key=lambda row: len({turn[:2] for turn in row[0][1:]}))
+    turns, answers = max(rows, key=lambda row: len(row[0]), default=([], []))
+    return turns[:_TURNS], answers[:_TURNS]
+
+
+def _of(role: str, row: dict[str, Any]) -> list[str]:
+    return [message["content"] for message in row["messages"] if message["role"] == role]
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

@@ -48,7 +48,7 @@ def agreed_layout(settings: Settings, packed: PackedTokens, rank: int, workers: 
     mine: Layout | UserError | None = None
     if rank == 0:
         try:
-            mine = _layout(settings, packed, workers)
+            mine = layout_for(settings, packed, workers)
         except UserError as error:  # the others must not wait for an answer
             mine = error
     agreed: Layout | UserError = broadcast_from_rank_zero(mine)
@@ -57,18 +57,30 @@ def agreed_layout(settings: Settings, packed: PackedTokens, rank: int, workers: 
     return agreed
 
 
-def _layout(settings: Settings, packed: PackedTokens, workers: int) -> Layout:
+def layout_for(settings: Settings, packed: PackedTokens, workers: int) -> Layout:
+    """The layout that the run's folder remembers, or a new one, which it remembers from now on.
+
+    Raises:
+        UserError: nothing fits.
+    """
     train, path = settings.train, settings.folder / LAYOUTS
-    if limit := read_json(settings.folder / MICRO_BATCH, None):
+    limit = read_json(settings.folder / MICRO_BATCH, None)
+    if limit and train.micro_batch is None:
         train = replace(train, micro_batch=limit)
-    circumstances = fingerprint(train, settings.scale, workers)
+    scale = settings.scale
+    circumstances = fingerprint(
+        [train.zero_stage, train.offload_optimizer, train.offload_parameters, train.micro_batch],
+        [train.gradient_checkpointing, train.precision],
+        [scale.device, scale.gpu, scale.gpus_per_node, scale.node_memory_gb, scale.min_workers],
+        workers,
+    )
     known = read_json(path, {})
     if circumstances in known:
         return Layout.of(known[circumstances])
     made = layout.choose(
         train,
         Shape.of(settings.model),
-        settings.scale,
+        scale,
         packed.sequence_length,
         workers,
         supervised=packed.supervised_share,
