@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+import uuid
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
@@ -279,7 +280,8 @@ class Pipeline:
 
         try:
             self.config.folder.mkdir(parents=True, exist_ok=True)
-            probe = self.config.folder / ".writable"
+            # Of its own: others of a sweep look at the same moment.
+            probe = self.config.folder / f".writable-{uuid.uuid4().hex[:8]}"
             probe.touch()
             probe.unlink()
         except OSError as error:
