@@ -30,6 +30,9 @@ def test_one_that_does_not_work_costs_the_others_nothing(ray_cluster: None, tmp_
         at_once=2,
     )
     assert [overrides for overrides, _ in results] == [overrides for overrides, _ in configs]
+    said = recorders[configs[0][0]].notes
+    assert len(said) == 2
+    assert said[0].startswith(f"{configs[2][0]} is the same run as {configs[0][0]}: ")
     for overrides, result in results:
         if "scale.workers=9" in overrides and not isinstance(result, Manifest):
             # With the same learning rate the other combination has made this very model, or makes

@@ -19,6 +19,20 @@ Work = Callable[[Pipeline, str], Any]
 """What is done with a pipeline, given the id of the parent run."""
 
 
+def _tell_the_same_apart(
+    configs: list[tuple[str, Config]], prints: list[dict[str, str]], watcher: Watcher
+) -> None:
+    """Say which combinations are one and the same run, as what they differ in decides nothing."""
+    first: dict[str, str] = {}
+    for (text, config), stages in zip(configs, prints, strict=True):
+        earlier = first.setdefault(fingerprint(config.folder, stages), text)
+        if earlier != text:
+            watcher.note(
+                f"{text} is the same run as {earlier}: what they differ in does not decide what "
+                "comes out; to compare speeds, run them one by one with a name=… of their own"
+            )
+
+
 def run(
     configs: list[tuple[str, Config]],
     watcher_of: Callable[[str], Watcher],
@@ -40,6 +54,7 @@ def run(
     first = Pipeline(configs[0][1], watcher_of(configs[0][0]))
     first.prepare()
     prints = [Pipeline(config, first.watcher).fingerprints for _, config in configs]
+    _tell_the_same_apart(configs, prints, first.watcher)
     tracked = runs.open_run(
         first.config.tracking,
         first.experiment(),

@@ -35,6 +35,9 @@ pytestmark = [pytest.mark.drill, pytest.mark.timeout(1200)]
 
 STEPS, EVERY, LOG = 120, 10, 5
 _FEWER = 60
+"""Of a training with a bad batch."""
+_SLOW = 80
+"""Of one with long steps."""
 _TRAINING = [
     "recipe=smoke",
     "train.precision=fp32",
@@ -61,7 +64,7 @@ def undisturbed(prepared: list[str], tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture(scope="module")
 def slowly(prepared: list[str]) -> list[str]:
     """With longer steps: Ray looks for new and doomed nodes every few seconds only."""
-    return [*prepared, "train.global_batch=64"]
+    return [*prepared, "train.global_batch=64", f"train.steps={_SLOW}"]
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +152,7 @@ def test_a_node_lost_and_two_more_that_come(
         add_node(nodes)
         wait_until(lambda: training.live().workers == 3, 300, "going on with three workers")
         training.finish()
-    check_whole(training, STEPS, LOG)
+    check_whole(training, _SLOW, LOG)
     assert training.checkpoints()[0].progress.workers == 3
     for step, loss in undisturbed_slowly.curve().items():
         assert training.curve()[step] == pytest.approx(loss, abs=1e-3)
@@ -171,6 +174,7 @@ def test_adapters_grow_from_one_worker_to_four(
         f"model.base={base}",
         "model.context_length=256",
         "train.global_batch=64",
+        f"train.steps={_SLOW}",
         "train.lora.rank=4",
         "train.weight_decay=0.1",
         "train.learning_rate=1e-3",
@@ -194,7 +198,7 @@ def test_adapters_grow_from_one_worker_to_four(
         add_node(nodes)
         wait_until(lambda: training.live().workers == 4, 300, "going on with four workers")
         training.finish()
-    check_whole(training, STEPS, LOG)
+    check_whole(training, _SLOW, LOG)
     assert training.checkpoints()[0].progress.workers == 4
     for step, loss in alone.curve().items():
         assert training.curve()[step] == pytest.approx(loss, abs=1e-3)
@@ -303,8 +307,8 @@ def test_a_notice_that_a_node_is_taken_away_is_answered_with_a_checkpoint(
         # Not at the deadline: on a fast machine the run would be over by then.
         nodes.remove_node(doomed, allow_graceful=False)
         training.finish()
-    assert 0 < saved < STEPS
-    check_whole(training, STEPS, LOG)
+    assert 0 < saved < _SLOW
+    check_whole(training, _SLOW, LOG)
     [said] = [text for text in training.events() if "is about to be taken away" in text]
     assert said.endswith(f"saved step {saved}")
     assert "goes on with 1 workers instead of 2" in training.events()
