@@ -160,6 +160,8 @@ def test_options_without_effect_are_named() -> None:
     gpu = replace(config.scale, device=Device.cuda, gpu="H100-80GB", workers=8)
     assert notes(train, gpu) == []
     assert "one worker" in notes(replace(train, zero_stage=3), replace(gpu, workers=1))[0]
+    [said_of_best] = notes(replace(train, checkpoint_every=60, heldout_every=100), gpu)
+    assert "train.keep_best looks at the checkpoints of every 300 steps only" in said_of_best
 
 
 def test_it_needs_none_of_the_heavy_packages() -> None:

@@ -228,7 +228,8 @@ def notes(train: TrainConfig, scale: ScaleConfig) -> list[str]:
                 "others; bf16 runs on all"
             )
     both = math.lcm(train.checkpoint_every, train.heldout_every)
-    if train.keep_best and both > max(train.checkpoint_every, train.heldout_every):
+    measured = train.steps is None or train.steps > train.heldout_every
+    if train.keep_best and measured and both > max(train.checkpoint_every, train.heldout_every):
         said.append(
             f"train.keep_best looks at the checkpoints of every {both} steps only, where the "
             "held-out loss is measured too: let one of train.checkpoint_every and "
