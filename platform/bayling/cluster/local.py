@@ -52,6 +52,8 @@ def connected(scale: ScaleConfig, *others: ScaleConfig) -> Iterator[bool]:
             part for part in (str(PACKAGE.parent), os.environ.get("PYTHONPATH")) if part
         )
         ray.init(
+            # One of its own, also beside a cluster that somebody started on this machine.
+            address="local",
             # More logical than real cores are fine: training and serving take turns.
             num_cpus=max(
                 os.cpu_count() or 1,
