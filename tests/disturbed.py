@@ -32,6 +32,18 @@ def wait_until(condition: Callable[[], Any], seconds: float, what: str = "it") -
     return value
 
 
+def in_fp32(steps: int, checkpoint_every: int, log_every: int) -> list[str]:
+    """Overrides of a small training in fp32, where equal means bit for bit."""
+    return [
+        "recipe=smoke",
+        "train.precision=fp32",
+        f"train.steps={steps}",
+        f"train.checkpoint_every={checkpoint_every}",
+        "train.heldout_every=40",
+        f"train.log_every={log_every}",
+    ]
+
+
 def apart(overrides: list[str], folder: Path) -> list[str]:
     """The same with another `output_dir`, where the data stage is done too.
 
