@@ -15,8 +15,9 @@ from tiny_model import CONTEXT
 from transformers import LlamaForCausalLM
 
 import bayling.engines
+from bayling.engines.loading import load_model
 from bayling.engines.protocol import EngineFailed, PromptTooLong, RequestRefused, Sampling
-from bayling.engines.transformers import TransformersEngine, load_model
+from bayling.engines.transformers import TransformersEngine
 from bayling.errors import UserError
 
 Prompts = list[list[int]]
@@ -279,9 +280,14 @@ def test_scores_are_the_log_probabilities_of_the_model(
     with torch.inference_mode():
         expected = torch.log_softmax(alone(torch.tensor([ids])).logits[0], -1)
     wanted = [float(expected[place, token]) for place, token in enumerate(ids[1:])]
-    assert engine.score(ids) == pytest.approx(wanted, abs=1e-4)
+    scores = asyncio.run(engine.score("scored", ids, 3))
+    assert [score.logprob for score in scores] == pytest.approx(wanted, abs=1e-4)
+    for place, score in enumerate(scores):
+        values, best = expected[place].topk(3)
+        assert [token for token, _ in score.top] == best.tolist()
+        assert [value for _, value in score.top] == pytest.approx(values.tolist(), abs=1e-4)
     with pytest.raises(RequestRefused):
-        engine.score(ids[:1])
+        asyncio.run(engine.score("too short", ids[:1]))
 
 
 def test_bfloat16_generates_on_a_cpu(model_folder: Path, prompts: Prompts) -> None:

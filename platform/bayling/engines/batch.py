@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from bayling.engines.cache import RowCache
-from bayling.engines.protocol import Sampling
-from bayling.engines.sampling import is_greedy, next_tokens
+from bayling.engines.protocol import Sampling, Scored
+from bayling.engines.sampling import generator, next_tokens, scored
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -27,6 +27,8 @@ class Step:
     """The token is one that ends the answer."""
     full: bool
     """It was the last one that the request allowed."""
+    score: Scored | None = None
+    """Where the request asked for it."""
 
 
 class Batch:
@@ -35,10 +37,10 @@ class Batch:
     The first `size` rows are in use. Every tensor below has an entry for each row that can be.
     """
 
-    def __init__(self, model: PreTrainedModel, max_rows: int) -> None:
+    def __init__(self, model: PreTrainedModel, max_rows: int, cache_tokens: int) -> None:
         self.size = 0
         self._model = model
-        self._cache = RowCache(model.config.get_text_config().num_hidden_layers)
+        self._cache = RowCache(model.config.get_text_config().num_hidden_layers, cache_tokens)
         self._rngs: list[Random | None] = []
 
         def whole(width: int = 1) -> Tensor:
@@ -56,6 +58,12 @@ class Batch:
         self._temperature = torch.zeros(max_rows, device=model.device)
         self._top_p = torch.ones(max_rows, device=model.device)
         self._host_lengths: list[int] = []
+        self._logprobs: list[int | None] = []
+        """Whether the row's tokens are scored, and with how many alternatives."""
+
+    def has_room(self, rows: int, width: int) -> bool:
+        """Whether the cache may hold so many rows of so many tokens."""
+        return self._cache.has_room(rows, width)
 
     def add(self, prompts: Sequence[Sequence[int]], samplings: Sequence[Sampling]) -> list[Step]:
         """Take prompts in as new rows; returns the first token of each."""
@@ -70,7 +78,7 @@ class Batch:
         # Logits are wanted at the last token of each prompt only; over a whole prompt and a
         # large vocabulary they would be the largest tensor of all.
         wanted, which = torch.unique(lengths_here - 1, return_inverse=True)
-        self._cache.expect_prompts(first, end, width)
+        self._cache.expect_prompts(first, end, width, max([width, *self._host_lengths]))
         logits = self._model(
             input_ids=ids.to(device),
             position_ids=torch.arange(width, device=device)[None],
@@ -86,9 +94,11 @@ class Batch:
         self._temperature[rows] = torch.tensor([s.temperature for s in samplings], device=device)
         self._top_p[rows] = torch.tensor([s.top_p for s in samplings], device=device)
         self._set_stops(first, samplings)
-        rngs = [None if is_greedy(s.temperature) else Random(s.seed) for s in samplings]
-        steps = self._choose(rows, rngs, logits)
+        rngs = [generator(sampling) for sampling in samplings]
+        logprobs = [sampling.logprobs for sampling in samplings]
+        steps = self._choose(rows, rngs, logprobs, logits)
         self._rngs += rngs
+        self._logprobs += logprobs
         self._host_lengths += lengths
         self.size = end
         return steps
@@ -110,7 +120,7 @@ class Batch:
         ).logits[:, -1]
         self._lengths[:size] += 1
         self._host_lengths = [length + 1 for length in self._host_lengths]
-        return self._choose(slice(0, size), self._rngs, logits)
+        return self._choose(slice(0, size), self._rngs, self._logprobs, logits)
 
     def remove(self, rows: Sequence[int]) -> list[int]:
         """Take rows out. The last ones move into the gaps.
@@ -137,6 +147,7 @@ class Batch:
         for gap, mover in zip(gaps, movers, strict=True):
             was[gap] = mover
         self._rngs = [self._rngs[row] for row in was]
+        self._logprobs = [self._logprobs[row] for row in was]
         self._host_lengths = [self._host_lengths[row] for row in was]
         self.size = size
         if not size:
@@ -146,7 +157,7 @@ class Batch:
     def clear(self) -> None:
         """Take out all rows, and whatever a failed step left in the cache."""
         self.size = 0
-        self._rngs, self._host_lengths = [], []
+        self._rngs, self._logprobs, self._host_lengths = [], [], []
         self._cache.clear()
 
     def _set_stops(self, first: int, samplings: Sequence[Sampling]) -> None:
@@ -161,7 +172,13 @@ class Batch:
             filled, device=self._stops.device
         )
 
-    def _choose(self, rows: slice, rngs: list[Random | None], logits: Tensor) -> list[Step]:
+    def _choose(
+        self,
+        rows: slice,
+        rngs: Sequence[Random | None],
+        logprobs: Sequence[int | None],
+        logits: Tensor,
+    ) -> list[Step]:
         """Choose and note down the next token of some rows."""
         drawn = [row for row, rng in enumerate(rngs) if rng is not None]
         tokens = next_tokens(
@@ -176,6 +193,15 @@ class Batch:
         stopped = (tokens[:, None] == self._stops[rows]).any(1)
         # One transfer for all three: on a GPU each would wait for the device.
         made = torch.stack([tokens, stopped.long(), (self._left[rows] <= 0).long()]).tolist()
+        scores: list[Scored | None] = [None] * len(rngs)
+        wanted = [row for row, top in enumerate(logprobs) if top is not None]
+        if wanted:
+            most = [top for top in logprobs if top is not None]
+            for row, score in zip(
+                wanted, scored(logits[wanted], tokens[wanted], most), strict=True
+            ):
+                scores[row] = score
         return [
-            Step(token, bool(stop), bool(full)) for token, stop, full in zip(*made, strict=True)
+            Step(token, bool(stop), bool(full), score)
+            for token, stop, full, score in zip(*made, scores, strict=True)
         ]

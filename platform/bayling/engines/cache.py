@@ -63,6 +63,8 @@ class _Target:
     width: int = 0
     columns: int = 0
     """How many columns there is room for, in every row."""
+    most_tokens: int = 2**62
+    """How many the store may have room for, in all rows."""
     positions: Tensor | None = None
     """The column of each row's one new token; None when whole prompts are written."""
 
@@ -90,8 +92,8 @@ class _RowLayer(CacheLayerMixin):  # type: ignore[misc]
             self.lazy_initialization(key_states, value_states)
         target = self._target
         assert self.keys is not None and self.values is not None
-        self.keys = _with_room(self.keys, target.end_row, target.columns)
-        self.values = _with_room(self.values, target.end_row, target.columns)
+        self.keys = _with_room(self.keys, target)
+        self.values = _with_room(self.values, target)
         if target.positions is None:
             rows = slice(target.first_row, target.end_row)
             self.keys[rows, :, : target.width] = key_states
@@ -123,32 +125,45 @@ class _RowLayer(CacheLayerMixin):  # type: ignore[misc]
         self.is_initialized = False
 
 
-def _with_room(store: Tensor, rows: int, columns: int) -> Tensor:
-    """`store`, or a copy of it with at least so many rows and exactly so many columns."""
+def _with_room(store: Tensor, target: _Target) -> Tensor:
+    """`store`, or a copy of it with at least the target's rows and exactly its columns."""
+    rows, columns = target.end_row, target.columns
     has_rows, heads, has_columns, size = store.shape
     if rows <= has_rows and columns == has_columns:
         return store
-    new_rows = has_rows if rows <= has_rows else max(rows, 2 * has_rows)
+    # Twice as many, so that not every arrival makes a copy, but not beyond what there may be.
+    spare = min(2 * has_rows if rows > has_rows else has_rows, target.most_tokens // columns)
+    new_rows = max(rows, spare)
     # Zeros, because a masked leftover still takes part as 0 × value, and 0 × NaN is NaN.
     resized = store.new_zeros(new_rows, heads, columns, size)
     kept = min(has_columns, columns)
-    resized[:has_rows, :, :kept] = store[:, :, :kept]
+    both = min(has_rows, new_rows)
+    resized[:both, :, :kept] = store[:both, :, :kept]
     return resized
 
 
 class RowCache(Cache):  # type: ignore[misc]
     """The cache of all layers. Say what comes next, then run the model's forward pass."""
 
-    def __init__(self, layers: int) -> None:
-        self._target = _Target()
+    def __init__(self, layers: int, most_tokens: int) -> None:
+        self._target = _Target(most_tokens=most_tokens)
         self._rows = [_RowLayer(self._target) for _ in range(layers)]
         super().__init__(layers=list(self._rows))
 
-    def expect_prompts(self, first_row: int, end_row: int, width: int) -> None:
-        """The next pass brings prompts of `width` columns for the rows from `first_row` on."""
+    def has_room(self, rows: int, width: int) -> bool:
+        """Whether so many rows may become so wide."""
+        return rows * _rounded(width) <= max(self._target.most_tokens, _rounded(width))
+
+    def expect_prompts(self, first_row: int, end_row: int, width: int, widest: int) -> None:
+        """The next pass brings prompts of `width` columns for the rows from `first_row` on.
+
+        Args:
+            widest: the columns that any row uses, those before `first_row` included.
+        """
         target = self._target
         target.first_row, target.end_row, target.width = first_row, end_row, width
-        target.columns = max(target.columns, _rounded(width))
+        target.columns = max(target.columns, _rounded(widest))
+        self._keep_within(widest)
         target.positions = None
 
     def expect_tokens(self, positions: Tensor, width: int) -> int:
@@ -167,8 +182,15 @@ class RowCache(Cache):  # type: ignore[misc]
         # its columns up, but not for every small change.
         if not _rounded(width) <= target.columns <= 2 * _rounded(width):
             target.columns = _rounded(width)
+        self._keep_within(width)
         target.positions = positions
         return target.columns
+
+    def _keep_within(self, width: int) -> None:
+        """Give up columns that nobody uses where there is no room for them in every row."""
+        target = self._target
+        if target.end_row * target.columns > target.most_tokens:
+            target.columns = _rounded(width)
 
     def move(self, source: list[int], destination: list[int], width: int) -> None:
         """Copy the first `width` columns of some rows over others."""

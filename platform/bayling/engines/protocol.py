@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Protocol
 
 from bayling.errors import StageFailed, UserError
+
+MAX_LOGPROBS = 20
+"""The most alternatives to a token that a request may ask for, as in OpenAI's API."""
 
 
 class RequestRefused(UserError):
@@ -51,8 +54,29 @@ class Sampling:
     """Draw from the fewest tokens that have this probability together."""
     seed: int | None = None
     """The same seed gives the same draws, whatever else the engine is doing."""
+    drawn: int = 0
+    """How many tokens were drawn with the seed already: for an answer that is taken up again
+    where another replica left it. An engine that cannot wind its generator forward draws
+    afresh."""
     stop_ids: tuple[int, ...] = ()
     """Tokens that end the answer; they are not part of it."""
+    logprobs: int | None = None
+    """Whether tokens are to come with their log-probabilities, and with how many of the likeliest
+    tokens in their place: None, or 0 to `MAX_LOGPROBS`."""
+    json_schema: str | None = None
+    """A JSON schema, as JSON, that the answer has to satisfy."""
+
+    def after(self, made: int) -> Sampling:
+        """The rest of an answer of which `made` tokens exist."""
+        return replace(self, max_new_tokens=self.max_new_tokens - made, drawn=self.drawn + made)
+
+
+class Scored(NamedTuple):
+    """A token's natural-log probability under the model, before temperature and top-p."""
+
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+    """The likeliest tokens in its place and their log-probabilities, likeliest first."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +86,8 @@ class Chunk:
     ids: list[int]
     finish_reason: str | None = None
     """None while more follows; then stop, length or cancelled."""
+    scores: list[Scored] | None = None
+    """One for each of `ids`, where the request asked for them."""
 
 
 @dataclass(frozen=True)
@@ -121,16 +147,21 @@ class Engine(Protocol):
         """
         ...
 
-    def score(self, token_ids: Sequence[int]) -> list[float]:
-        """The natural-log probability of each token after those before it; of all but the first.
+    async def score(self, request_id: str, token_ids: Sequence[int], top: int = 0) -> list[Scored]:
+        """How likely each token is after those before it; of all tokens but the first.
+
+        Args:
+            top: how many of the likeliest tokens come with each, 0 to `MAX_LOGPROBS`.
 
         Raises:
             RequestRefused: fewer than two tokens, more than the context, or unknown ones.
+            EngineFailed: the engine broke.
         """
         ...
 
     def cancel(self, request_id: str) -> None:
-        """End a request with the finish reason `cancelled`. Unknown ids are left alone."""
+        """End a request with the finish reason `cancelled`; for a request that scores, with
+        EngineFailed. Unknown ids are left alone."""
         ...
 
     def ongoing(self) -> int:
@@ -161,6 +192,16 @@ def check_ids(token_ids: Sequence[int], vocab_size: int) -> None:
             )
 
 
+def check_score(token_ids: Sequence[int], top: int, context_length: int, vocab_size: int) -> None:
+    """Raise RequestRefused for a text that no engine could score."""
+    check_ids(token_ids, vocab_size)
+    _check_logprobs(top)
+    if not 2 <= len(token_ids) <= context_length:
+        raise RequestRefused(
+            f"a text to score must have 2 to {context_length} tokens, not {len(token_ids)}"
+        )
+
+
 def check_request(
     token_ids: Sequence[int], sampling: Sampling, context_length: int, vocab_size: int
 ) -> None:
@@ -174,3 +215,10 @@ def check_request(
         raise RequestRefused(f"temperature must be 0 or more, not {sampling.temperature}")
     if not 0 < sampling.top_p <= 1:
         raise RequestRefused(f"top_p must be above 0 and at most 1, not {sampling.top_p}")
+    if sampling.logprobs is not None:
+        _check_logprobs(sampling.logprobs)
+
+
+def _check_logprobs(top: int) -> None:
+    if not 0 <= top <= MAX_LOGPROBS:
+        raise RequestRefused(f"log-probabilities come with 0 to {MAX_LOGPROBS} tokens, not {top}")

@@ -8,12 +8,40 @@ from random import Random
 import torch
 from torch import Tensor
 
+from bayling.engines.protocol import Sampling, Scored
+
 # Below this a softmax at temperature T is the arg max, and dividing by T would overflow.
 _GREEDY_BELOW = 1e-4
 
 
-def is_greedy(temperature: float) -> bool:
-    return temperature < _GREEDY_BELOW
+def generator(sampling: Sampling) -> Random | None:
+    """What a request's tokens are drawn with, from where it goes on; None if nothing is drawn."""
+    if sampling.temperature < _GREEDY_BELOW:
+        return None
+    rng = Random(sampling.seed)
+    for _ in range(sampling.drawn):
+        rng.random()
+    return rng
+
+
+def scored(logits: Tensor, tokens: Tensor, top: Sequence[int]) -> list[Scored]:
+    """The log-probability of a token in each row, and the likeliest tokens beside it.
+
+    Args:
+        logits: [rows, vocabulary]; any float type.
+        tokens: [rows].
+        top: how many of the likeliest each row is to have.
+    """
+    logprobs = torch.log_softmax(logits.float(), -1)
+    own = logprobs.gather(-1, tokens[:, None])[:, 0].tolist()
+    if not any(top):
+        return [Scored(logprob) for logprob in own]
+    values, ids = logprobs.topk(min(max(top), logprobs.shape[-1]), -1)
+    rows = zip(own, ids.tolist(), values.tolist(), top, strict=True)
+    return [
+        Scored(logprob, tuple(zip(best[:most], likely[:most], strict=True)))
+        for logprob, best, likely, most in rows
+    ]
 
 
 def next_tokens(

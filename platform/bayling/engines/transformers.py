@@ -15,30 +15,33 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel
-from transformers.cache_utils import DynamicCache, DynamicLayer
-from transformers.utils.logging import disable_progress_bar
 
-from bayling import accelerators
+from bayling.engines import scoring
 from bayling.engines.batch import Batch, Step
-from bayling.engines.cache import ATTENTION
+from bayling.engines.loading import load_model
+from bayling.engines.memory import cache_tokens
 from bayling.engines.protocol import (
     Chunk,
     EngineFailed,
     Generated,
     RequestRefused,
     Sampling,
-    check_ids,
+    Scored,
     check_request,
+    check_score,
 )
 from bayling.errors import UserError
 
 log = logging.getLogger(__name__)
+
+_Any = TypeVar("_Any", "_Request", "_Scoring")
 
 _PREFILL_TOKENS = 4096
 """The most prompt tokens, padding included, between two tokens of the running requests."""
@@ -55,58 +58,45 @@ class _Request:
     deliver: Callable[[Chunk | EngineFailed], None]
     """Called on the engine's thread; must not block."""
     pending: list[int] = field(default_factory=list)
+    scores: list[Scored] = field(default_factory=list)
+    """Of the pending tokens, where the request asked for them."""
     due: float = 0.0
     """When the next chunk may be delivered."""
+
+    @property
+    def longest(self) -> int:
+        """The tokens it will have in the cache at most."""
+        return len(self.token_ids) + self.sampling.max_new_tokens
 
     def take(self, step: Step, now: float) -> str | None:
         """Note a token down and deliver what is due; the finish reason when it was the last."""
         if not step.stopped:
             self.pending.append(step.token)
+            if step.score is not None:
+                self.scores.append(step.score)
         if step.stopped or step.full:
             return "stop" if step.stopped else "length"
         if now >= self.due and self.every_s != math.inf:
-            self.deliver(Chunk(self.pending))
-            self.pending, self.due = [], now + self.every_s
+            self._hand_over(None)
+            self.due = now + self.every_s
         return None
 
     def finish(self, reason: str) -> None:
-        self.deliver(Chunk(self.pending, reason))
+        self._hand_over(reason)
+
+    def _hand_over(self, reason: str | None) -> None:
+        asked = self.sampling.logprobs is not None
+        self.deliver(Chunk(self.pending, reason, self.scores if asked else None))
+        self.pending, self.scores = [], []
 
 
-def load_model(folder: str | Path, device: str, dtype: str) -> PreTrainedModel:
-    """The causal language model of a local safetensors folder, ready for inference.
-
-    Raises:
-        UserError: there is none, or one whose attention this engine cannot cache.
-    """
-    folder = Path(folder)
-    if not any(folder.glob("*.safetensors")):
-        raise UserError(f"{folder} holds no model: there is no .safetensors file in it")
-    # Its bar would stand between the lines of whoever reports progress here.
-    disable_progress_bar()
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            str(folder),
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            dtype=dtype,
-            attn_implementation=ATTENTION,
-        )
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder} does not load as a model: {error}") from error
-    layers = DynamicCache(config=model.config).layers
-    if any(type(layer) is not DynamicLayer for layer in layers):
-        raise UserError(
-            f"the engine 'transformers' runs models with full attention in every layer, and "
-            f"{model.config.model_type!r} in {folder} has others"
-        )
-    slow = device == "cpu" and not accelerators.cpu_multiplies_bf16()
-    if dtype == "auto" and model.dtype is torch.bfloat16 and slow:
-        model = model.float()
-    model = model.eval().to(device)
-    assert isinstance(model, PreTrainedModel)
-    return model
+@dataclass(eq=False)
+class _Scoring:
+    id: str
+    token_ids: list[int]
+    top: int
+    deliver: Callable[[list[Scored] | EngineFailed], None]
+    """Called on the engine's thread; must not block."""
 
 
 class TransformersEngine:
@@ -120,6 +110,7 @@ class TransformersEngine:
         dtype: str = "auto",
         max_batch: int = 32,
         context_length: int | None = None,
+        kv_cache_gib: float | None = None,
         threads: int | None = None,
     ) -> None:
         if threads is not None:
@@ -134,13 +125,15 @@ class TransformersEngine:
                 f"a context length of {context_length} is beyond them"
             )
         self._max_batch = max_batch
-        self._batch = Batch(self._model, max_batch)
+        self._cache_tokens = cache_tokens(self._model, self._context_length, kv_cache_gib)
+        self._batch = Batch(self._model, max_batch, self._cache_tokens)
         self._rows: list[_Request] = []
         """The requests in the batch; only the engine's thread touches it and the batch."""
         self._waiting: deque[_Request] = deque()
-        self._known: dict[str, _Request] = {}
+        self._scoring: deque[_Scoring] = deque()
+        self._known: dict[str, _Request | _Scoring] = {}
         """Every request that has not finished."""
-        self._cancelled: set[_Request] = set()
+        self._cancelled: set[_Request | _Scoring] = set()
         self._failures = 0
         self._last_failure = ""
         self._closing = False
@@ -224,19 +217,29 @@ class TransformersEngine:
                 self._cancel(request)
         return [answers[index] for index in range(len(requests))]
 
-    def score(self, token_ids: Sequence[int]) -> list[float]:
-        check_ids(token_ids, self._vocab_size)
-        if not 2 <= len(token_ids) <= self._context_length:
-            raise RequestRefused(
-                f"a text to score must have 2 to {self._context_length} tokens, not "
-                f"{len(token_ids)}"
-            )
-        ids = torch.tensor([list(token_ids)], device=self._model.device)
-        with torch.inference_mode():
-            logits = self._model(input_ids=ids, use_cache=False).logits[0, :-1]
-            scores = torch.log_softmax(logits.float(), -1).gather(1, ids[0, 1:, None])
-        result: list[float] = scores[:, 0].tolist()
-        return result
+    async def score(self, request_id: str, token_ids: Sequence[int], top: int = 0) -> list[Scored]:
+        check_score(token_ids, top, self._context_length, self._vocab_size)
+        loop = asyncio.get_running_loop()
+        arrived: asyncio.Future[list[Scored]] = loop.create_future()
+
+        def settle(item: list[Scored] | EngineFailed) -> None:
+            if arrived.done():  # whoever asked has left
+                return
+            if isinstance(item, EngineFailed):
+                arrived.set_exception(item)
+            else:
+                arrived.set_result(item)
+
+        def deliver(item: list[Scored] | EngineFailed) -> None:
+            with suppress(RuntimeError):  # the loop is closed: nobody waits for this any more
+                loop.call_soon_threadsafe(settle, item)
+
+        request = _Scoring(request_id, list(token_ids), top, deliver)
+        self._enter([request], self._scoring)
+        try:
+            return await arrived
+        finally:
+            self._cancel(request)
 
     def cancel(self, request_id: str) -> None:
         with self._change:
@@ -261,7 +264,7 @@ class TransformersEngine:
         self._thread.join()
         atexit.unregister(self.close)
 
-    def _cancel(self, request: _Request) -> None:
+    def _cancel(self, request: _Request | _Scoring) -> None:
         with self._change:
             if self._known.get(request.id) is request:
                 self._cancelled.add(request)
@@ -272,6 +275,15 @@ class TransformersEngine:
             check_request(
                 request.token_ids, request.sampling, self._context_length, self._vocab_size
             )
+            if request.sampling.json_schema is not None:
+                raise RequestRefused(
+                    "the engine 'transformers' cannot hold an answer to a JSON schema: leave "
+                    "response_format out, or serve with engine=vllm"
+                )
+        self._enter(requests, self._waiting)
+
+    def _enter(self, requests: Sequence[_Any], queue: deque[_Any]) -> None:
+        """Note requests down as known and put them into a queue."""
         self.health()
         with self._change:
             if self._closing:
@@ -280,7 +292,7 @@ class TransformersEngine:
                 if request.id in self._known:
                     raise RequestRefused(f"the request id {request.id!r} is in use")
             self._known.update((request.id, request) for request in requests)
-            self._waiting.extend(requests)
+            queue.extend(requests)
             self._change.notify()
 
     def _run(self) -> None:
@@ -300,13 +312,16 @@ class TransformersEngine:
     def _turn(self) -> bool:
         """Drop, admit, and one token for everybody; False when the engine is to end."""
         with self._change:
-            while not (self._rows or self._waiting or self._cancelled or self._closing):
+            while not (
+                self._rows or self._waiting or self._scoring or self._cancelled or self._closing
+            ):
                 self._change.wait()
             if self._closing:
                 return False
             cancelled, self._cancelled = self._cancelled, set()
             self._drop_waiting(cancelled)
             admitted = self._admit()
+            texts = self._admit_texts()
         try:
             rows = [row for row, request in enumerate(self._rows) if request in cancelled]
             for request in self._leave(rows):
@@ -315,31 +330,34 @@ class TransformersEngine:
                 self._prefill(admitted)
             if self._rows:
                 self._hand_out(0, self._batch.step())
+            if texts:
+                self._score(texts)
             self._failures = 0
         except Exception as error:
             # Nobody can say what the step left behind, so all who took part start over.
             log.exception("a step of the engine failed")
             self._failures += 1
             self._last_failure = f"({_in_short(error)})"
-            failed, self._rows = {*self._rows, *admitted}, []
+            failed: set[_Request | _Scoring] = {*self._rows, *admitted, *texts}
+            self._rows = []
             self._batch.clear()
             self._fail(failed, f"the engine failed {self._last_failure}")
         return True
 
-    def _drop_waiting(self, cancelled: set[_Request]) -> None:
+    def _drop_waiting(self, cancelled: set[_Request | _Scoring]) -> None:
         if not cancelled:
             return
-        kept: deque[_Request] = deque()
-        for request in self._waiting:
-            if request in cancelled:
-                del self._known[request.id]
-                request.finish("cancelled")
-            else:
-                kept.append(request)
-        self._waiting = kept
+        for request in [request for request in self._waiting if request in cancelled]:
+            self._waiting.remove(request)
+            del self._known[request.id]
+            request.finish("cancelled")
+        for text in [text for text in self._scoring if text in cancelled]:
+            self._scoring.remove(text)
+            del self._known[text.id]
+            text.deliver(EngineFailed("the request was cancelled"))
 
     def _admit(self) -> list[_Request]:
-        """Take from the queue what fits into the batch and into one prefill."""
+        """Take from the queue what fits into the batch, the cache and one prefill."""
         free = self._max_batch - len(self._rows)
         # While more wait than fit, a few places at once are filled in one pass: a prefill
         # costs the running requests about a token, however few prompts are in it.
@@ -347,12 +365,32 @@ class TransformersEngine:
             return []
         admitted: list[_Request] = []
         longest = 0
+        columns = max((request.longest for request in self._rows), default=0)
         while self._waiting and len(admitted) < free:
-            longest = max(longest, len(self._waiting[0].token_ids))
+            candidate = self._waiting[0]
+            # Every row is as wide as the longest one. In the order of arrival, so that a long
+            # request is not overtaken for ever.
+            columns = max(columns, candidate.longest)
+            if not self._batch.has_room(len(self._rows) + len(admitted) + 1, columns):
+                break
+            longest = max(longest, len(candidate.token_ids))
             if admitted and longest * (len(admitted) + 1) > _PREFILL_TOKENS:
                 break
             admitted.append(self._waiting.popleft())
         return admitted
+
+    def _admit_texts(self) -> list[_Scoring]:
+        """Take as many texts to score as one pass takes."""
+        lengths = [len(text.token_ids) for text in self._scoring]
+        return [self._scoring.popleft() for _ in range(scoring.fitting(lengths, self._vocab_size))]
+
+    def _score(self, texts: list[_Scoring]) -> None:
+        scores = scoring.score_texts(
+            self._model, [text.token_ids for text in texts], [text.top for text in texts]
+        )
+        self._forget(texts)
+        for text, result in zip(texts, scores, strict=True):
+            text.deliver(result)
 
     def _prefill(self, requests: list[_Request]) -> None:
         steps = self._batch.add(
@@ -384,13 +422,13 @@ class TransformersEngine:
         self._forget(gone)
         return gone
 
-    def _fail(self, requests: Iterable[_Request], reason: str) -> None:
+    def _fail(self, requests: Iterable[_Request | _Scoring], reason: str) -> None:
         requests = [request for request in requests if request.id in self._known]
         self._forget(requests)
         for request in requests:
             request.deliver(EngineFailed(reason))
 
-    def _forget(self, requests: Iterable[_Request]) -> None:
+    def _forget(self, requests: Iterable[_Request | _Scoring]) -> None:
         with self._change:
             for request in requests:
                 self._known.pop(request.id, None)
