@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from running import Finished, Recorder, free_port
 
+from bayling.cluster import local
 from bayling.config import compose
 from bayling.pipeline import Pipeline
 
-os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "0")
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+for name, value in local.ENVIRONMENT.items():
+    os.environ.setdefault(name, value)
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 

@@ -185,16 +185,16 @@ def _serve(arguments: argparse.Namespace) -> None:
     from bayling.cluster import local
     from bayling.registry import models, runs
     from bayling.serve import run as serving
-    from bayling.serve.deployments import ServedModel
+    from bayling.serve.application import ServedModel
 
     config = _compose(arguments.overrides)
     serving.check_port(config.serve.host, config.serve.port)
     runs.check_reachable(config.tracking)
     version = models.require_alias(config.tracking, config.registered_model, config.serve.alias)
     print(f"starting {version.name} version {version.version} …", file=sys.stderr)
-    served = ServedModel(config.tracking, version.name, version.version, None)
+    served = ServedModel(config.tracking, version.name, {})
     with local.connected(config.scale) as take_down:
-        url = serving.deploy(config.serve, served, config.scale)
+        url = serving.deploy(config.serve, served, {version.version: 1.0}, config.scale)
         print(f"serving {version.name} version {version.version} at {url}", file=sys.stderr)
         print(f'try: bayling translate "in 5 days" --to sw --url {url}', file=sys.stderr)
         print(f"     curl {url}/v1/models        stop: Ctrl-C", file=sys.stderr)

@@ -9,7 +9,7 @@ from tiny_server import small
 
 from bayling.scale import ScaleConfig
 from bayling.serve import run
-from bayling.serve.deployments import ServedModel
+from bayling.serve.application import ServedModel
 
 
 @pytest.fixture(scope="session")
@@ -20,6 +20,6 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def server(ray_cluster: None, model_folder: Path) -> Iterator[str]:
     """The base URL of a server with the tiny model."""
-    served = ServedModel("sqlite:///unused", "bayling", "7", str(model_folder))
-    yield run.deploy(small(), served, ScaleConfig())
+    served = ServedModel("sqlite:///unused", "bayling", {"7": str(model_folder)})
+    yield run.deploy(small(), served, {"7": 1.0}, ScaleConfig())
     run.shutdown()

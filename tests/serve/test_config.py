@@ -28,7 +28,7 @@ def test_the_defaults_and_the_shipped_files_are_valid() -> None:
         ("host", "0.0.0.0"),
         ("port", 70_000),
         ("max_batch", 0),
-        ("min_replicas", 0),
+        ("min_replicas", -1),
         ("max_replicas", 0),
         ("max_queued_requests", 0),
         ("request_timeout_s", 0),

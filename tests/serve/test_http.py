@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import httpx
 import openai
 import pytest
 from ray import serve
+from ray.serve.handle import DeploymentHandle
 from tiny_model import CONTEXT
 from tiny_server import small
 
@@ -23,7 +25,7 @@ from bayling.model_folder import load_chat
 from bayling.prompts import translate_prompt
 from bayling.scale import ScaleConfig
 from bayling.serve import client, run
-from bayling.serve.deployments import ServedModel
+from bayling.serve.application import ServedModel, engine_application
 from bayling.templates import Message
 
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -54,9 +56,17 @@ def expected(model_folder: Path) -> dict[str, str]:
     return dict(zip(texts, decoded, strict=True))
 
 
+@cache
+def engine(version: str) -> DeploymentHandle:
+    """A handle for a thread without an event loop."""
+    handle = serve.get_app_handle(engine_application(version))
+    handle._init(_run_router_in_separate_loop=True)
+    return handle
+
+
 def ongoing() -> int:
-    handle = serve.get_deployment_handle("Engine", run.APPLICATION)
-    count: int = handle.ongoing.remote().result(timeout_s=10)
+
+    count: int = engine("7").ongoing.remote().result(timeout_s=10)
     return count
 
 
@@ -189,6 +199,7 @@ def test_every_answer_names_the_model_version_and_one_request_id(http: httpx.Cli
     assert len(http.get("/readyz").headers["x-request-id"]) > 8
 
 
+JSON_OBJECT = {"type": "json_object"}
 WITHOUT_MODEL = {"messages": HELLO}
 PAIR = "\\ud83d"  # half of one
 
@@ -202,8 +213,11 @@ PAIR = "\\ud83d"  # half of one
         ("/v1/chat/completions", WITHOUT_MODEL, 400, "model", None),
         ("/v1/chat/completions", {**CHAT, "model": "gpt-4"}, 404, "model", "model_not_found"),
         ("/v1/chat/completions", {**CHAT, "messages": []}, 400, "messages", None),
-        ("/v1/chat/completions", {**CHAT, "n": 2}, 400, "n", "unsupported_parameter"),
-        ("/v1/chat/completions", {**CHAT, "logprobs": True}, 400, "logprobs", None),
+        ("/v1/chat/completions", {**CHAT, "model": "bayling@8"}, 404, "model", "model_not_found"),
+        ("/v1/chat/completions", {**CHAT, "n": 17}, 400, "n", None),
+        ("/v1/chat/completions", {**CHAT, "top_logprobs": 2}, 400, "top_logprobs", None),
+        ("/v1/chat/completions", {**CHAT, "seed": 2**70}, 400, "seed", None),
+        ("/v1/chat/completions", {**CHAT, "response_format": JSON_OBJECT}, 400, None, None),
         ("/v1/chat/completions", {**CHAT, "tools": [{}]}, 400, "tools", None),
         ("/v1/chat/completions", {**CHAT, "presence_penalty": 1}, 400, "presence_penalty", None),
         ("/v1/chat/completions", {**CHAT, "temprature": 1}, 400, "temprature", "unknown_parameter"),
@@ -352,4 +366,6 @@ def test_the_client_gives_the_translation_or_the_servers_reason(
 def test_a_port_in_use_is_told_before_anything_starts(server: str, model_folder: Path) -> None:
     taken = small(port=int(server.rsplit(":", 1)[1]))
     with pytest.raises(UserError, match=r"serve\.port"):
-        run.deploy(taken, ServedModel("", "bayling", "8", str(model_folder)), ScaleConfig())
+        run.deploy(
+            taken, ServedModel("", "bayling", {"8": str(model_folder)}), {"8": 1.0}, ScaleConfig()
+        )

@@ -11,7 +11,7 @@ from tiny_server import small
 from bayling.errors import StageFailed
 from bayling.scale import ScaleConfig
 from bayling.serve import run
-from bayling.serve.deployments import ServedModel
+from bayling.serve.application import ServedModel
 
 
 @pytest.mark.usefixtures("ray_cluster")
@@ -22,6 +22,8 @@ def test_a_replica_that_cannot_start_gives_its_own_reason_and_leaves_nothing_run
     (folder / "model.safetensors").unlink()
     config = small()
     with pytest.raises(StageFailed, match=r"broken holds no model.*safetensors") as caught:
-        run.deploy(config, ServedModel("", "bayling", "1", str(folder)), ScaleConfig())
+        run.deploy(
+            config, ServedModel("", "bayling", {"1": str(folder)}), {"1": 1.0}, ScaleConfig()
+        )
     assert "\n" not in str(caught.value) and "Traceback" not in str(caught.value)
     run.check_port(config.host, config.port)

@@ -14,6 +14,18 @@ from bayling.scale import ScaleConfig
 
 PACKAGE = Path(__file__).resolve().parents[1]
 
+ENVIRONMENT = {
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
+    "TOKENIZERS_PARALLELISM": "false",
+    # One event loop in a replica instead of three, and gRPC between replicas.
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    # The API of a local cluster listens by itself.
+    "RAY_SERVE_ENABLE_DIRECT_INGRESS": "0",
+}
+"""What a Ray of our own is started with; Serve reads it when it is imported, everywhere."""
+
 
 @contextmanager
 def connected(scale: ScaleConfig, *others: ScaleConfig) -> Iterator[bool]:
@@ -72,10 +84,8 @@ def connected(scale: ScaleConfig, *others: ScaleConfig) -> Iterator[bool]:
 
 def _quiet() -> None:
     """Leave the terminal to this platform's own progress."""
-    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "0")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     try:
         from ray.data import DataContext
     except ImportError:

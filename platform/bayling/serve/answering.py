@@ -1,18 +1,19 @@
-"""From messages to an answer in text: the step between HTTP and a source of tokens."""
+"""From a request to an answer in text: the step between HTTP and a source of tokens."""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import math
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from bayling.engines.protocol import Chunk, PromptTooLong, Sampling
-from bayling.serve.decoding import StopStrings, TextDecoder
+from bayling.engines.protocol import Chunk, PromptTooLong, Sampling, Scored
+from bayling.serve.decoding import Placeholders, StopStrings, TextDecoder
 from bayling.serve.errors import ApiError, from_engine
 from bayling.serve.schema import SamplingFields
 from bayling.templates import ChatFormat, Message, TemplateError
@@ -27,8 +28,8 @@ class Tokens(Protocol):
         """As `bayling.engines.protocol.Engine`; raises Overloaded and Unavailable besides."""
         ...
 
-    async def ready(self) -> None:
-        """Returns when requests would be answered; raises Unavailable otherwise."""
+    async def score(self, request_id: str, token_ids: Sequence[int], top: int) -> list[Scored]:
+        """As `bayling.engines.protocol.Engine`; raises Overloaded and Unavailable besides."""
         ...
 
 
@@ -38,7 +39,9 @@ class Prompt:
 
     ids: list[int]
     sampling: Sampling
-    stops: list[str]
+    stops: Sequence[str] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
+    """What to write in place of the model's placeholders."""
 
 
 @dataclass(frozen=True)
@@ -46,41 +49,47 @@ class Piece:
     """Some text of an answer."""
 
     text: str
-    tokens: int
-    """How many tokens were generated for it."""
+    ids: list[int]
+    """The tokens that were generated for it."""
+    scores: list[Scored] | None = None
+    """One for each token, where the request asked for them."""
     finish_reason: str | None = None
 
 
 @dataclass(frozen=True)
 class Answer:
     text: str
-    tokens: int
+    ids: list[int]
+    scores: list[Scored] | None
     finish_reason: str
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What a request gets at most, and when it gets it."""
+
+    context_length: int
+    max_new_tokens: int
+    """The longest answer to a request that names no limit."""
+    stream_interval_s: float
+    timeout_s: float
+    """From the request to the end of its answer."""
+
+
 class Answering:
-    """Answers conversations with one model."""
+    """Answers requests with one version of a model."""
 
     def __init__(
         self,
         chat: ChatFormat,
         tokens: Tokens,
-        *,
-        context_length: int,
-        max_new_tokens: int,
-        stream_interval_s: float,
-        timeout_s: float,
+        limits: Limits,
+        names: Mapping[str, str] | None = None,
     ) -> None:
-        self._chat = chat
-        self._stop_ids = tuple(chat.stop_ids)
+        self.chat = chat
+        self.limits = limits
         self._tokens = tokens
-        self._context_length = context_length
-        self._max_new_tokens = max_new_tokens
-        self._stream_interval_s = stream_interval_s
-        self._timeout_s = timeout_s
-
-    async def ready(self) -> None:
-        await self._tokens.ready()
+        self._names = dict(names or {})
 
     def prompt(
         self,
@@ -90,7 +99,7 @@ class Answering:
         *,
         param: str = "messages",
     ) -> Prompt:
-        """The tokens that the model is given, and how it is to answer.
+        """A conversation as the tokens that the model is given, and how it is to answer.
 
         Args:
             param: the field that the messages came in, for the error.
@@ -100,28 +109,62 @@ class Answering:
                 no room for the answer.
         """
         try:
-            ids = self._chat.prompt_ids(messages)
+            ids = self.chat.prompt_ids(messages)
         except TemplateError as error:
             raise ApiError(400, str(error), param=param) from None
-        wanted = fields.token_limit()
-        room = self._context_length - len(ids)
+        sampling = self._sampling(fields, len(ids), fields.token_limit(), self.chat.stop_ids, param)
+        said = "".join(message.content for message in messages)
+        # Whoever writes a placeholder wants it translated as it stands.
+        names = {place: name for place, name in self._names.items() if place not in said}
+        return Prompt(ids, sampling, stops, names)
+
+    def continuation(
+        self,
+        text: str | Sequence[int],
+        fields: SamplingFields,
+        new_tokens: int,
+        stops: Sequence[str] = (),
+    ) -> Prompt:
+        """A text, or token ids, to be gone on with as it stands; without a chat template.
+
+        Raises:
+            ApiError: an empty prompt, unknown token ids, or no room for the answer.
+        """
+        ids = list(self.chat.tokenizer(text)["input_ids"] if isinstance(text, str) else text)
+        if not ids:
+            raise ApiError(400, "the prompt is empty: give at least one token", param="prompt")
+        return Prompt(
+            ids, self._sampling(fields, len(ids), new_tokens, self.chat.stop_ids, "prompt"), stops
+        )
+
+    def _sampling(
+        self,
+        fields: SamplingFields,
+        prompt_tokens: int,
+        wanted: int | None,
+        stop_ids: Sequence[int],
+        param: str,
+    ) -> Sampling:
+        room = self.limits.context_length - prompt_tokens
         # A limit that somebody named must fit; the default shrinks to what is left.
-        new = min(self._max_new_tokens, room) if wanted is None else wanted
-        if room < max(new, 1):
+        new = min(self.limits.max_new_tokens, room) if wanted is None else wanted
+        least = 1 if wanted is None else wanted
+        if room < max(new, least):
             raise ApiError(
                 400,
-                str(PromptTooLong(len(ids), max(new, 1), self._context_length)),
+                str(PromptTooLong(prompt_tokens, max(new, least), self.limits.context_length)),
                 param=param if room < 1 else "max_tokens",
                 code="context_length_exceeded",
             )
-        sampling = Sampling(
+        return Sampling(
             max_new_tokens=new,
             temperature=fields.temperature or 0.0,
             top_p=1.0 if fields.top_p is None else fields.top_p,
             seed=fields.seed,
-            stop_ids=self._stop_ids,
+            stop_ids=tuple(stop_ids),
+            logprobs=fields.alternatives(),
+            json_schema=fields.schema_of_answer(),
         )
-        return Prompt(ids, sampling, list(stops))
 
     async def answer(self, prompt: Prompt) -> Answer:
         """The whole answer.
@@ -130,13 +173,30 @@ class Answering:
             ApiError: the model is overloaded, unavailable, too slow or broken.
         """
         # Stop strings are matched here, so the tokens have to come while they are made.
-        every_s = self._stream_interval_s if prompt.stops else math.inf
+        every_s = self.limits.stream_interval_s if prompt.stops else math.inf
         pieces = [piece async for piece in self._pieces(prompt, every_s)]
+        scores = [score for piece in pieces for score in piece.scores or ()]
         return Answer(
             "".join(piece.text for piece in pieces),
-            sum(piece.tokens for piece in pieces),
+            [token for piece in pieces for token in piece.ids],
+            None if prompt.sampling.logprobs is None else scores,
             pieces[-1].finish_reason or "stop",
         )
+
+    async def answer_all(self, prompts: Sequence[Prompt]) -> list[Answer]:
+        """The answers to several prompts at a time. One that fails takes the others along.
+
+        Raises:
+            ApiError: as `answer`.
+        """
+        if len(prompts) == 1:
+            return [await self.answer(prompts[0])]
+        tasks = [asyncio.ensure_future(self.answer(prompt)) for prompt in prompts]
+        try:
+            return await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
 
     def stream(self, prompt: Prompt) -> AsyncIterator[Piece]:
         """The answer as it is made; only the last piece has a finish reason.
@@ -145,12 +205,23 @@ class Answering:
             ApiError: as `answer`; the first piece comes only when tokens do, so that an
                 overloaded server can still say so with a status.
         """
-        return self._pieces(prompt, self._stream_interval_s)
+        return self._pieces(prompt, self.limits.stream_interval_s)
+
+    async def score(self, ids: Sequence[int], top: int) -> list[Scored]:
+        """How likely each token is after those before it; of all tokens but the first.
+
+        Raises:
+            ApiError: as `answer`.
+        """
+        try:
+            async with asyncio.timeout(self.limits.timeout_s):
+                return await self._tokens.score(uuid.uuid4().hex, ids, top)
+        except Exception as error:
+            raise from_engine(error) from error
 
     async def _pieces(self, prompt: Prompt, every_s: float) -> AsyncIterator[Piece]:
-        decoder = TextDecoder(self._chat.tokenizer)
-        stops = StopStrings(prompt.stops)
-        deadline = time.monotonic() + self._timeout_s
+        writer = _Writer(self.chat, prompt)
+        deadline = time.monotonic() + self.limits.timeout_s
         chunks = self._tokens.generate(
             uuid.uuid4().hex, prompt.ids, prompt.sampling, every_s=every_s
         )
@@ -160,7 +231,7 @@ class Answering:
                 while True:
                     async with asyncio.timeout(deadline - time.monotonic()):
                         chunk = await anext(chunks)
-                    piece = _piece(chunk, decoder, stops)
+                    piece = writer.write(chunk)
                     yield piece
                     if piece.finish_reason is not None:
                         return
@@ -168,14 +239,45 @@ class Answering:
             raise from_engine(error) from error
 
 
-def _piece(chunk: Chunk, decoder: TextDecoder, stops: StopStrings) -> Piece:
-    text = ""
-    for count, token in enumerate(chunk.ids, 1):
-        certain, stopped = stops.push(decoder.push([token]))
-        text += certain
-        if stopped:
-            return Piece(text, count, "stop")
-    if chunk.finish_reason is not None:
-        certain, stopped = stops.push(decoder.flush())
-        text += certain if stopped else certain + stops.flush()
-    return Piece(text, len(chunk.ids), chunk.finish_reason)
+class _Writer:
+    """Turns one answer's tokens into its text."""
+
+    def __init__(self, chat: ChatFormat, prompt: Prompt) -> None:
+        self._decoder = TextDecoder(chat.tokenizer)
+        self._names = Placeholders(prompt.names)
+        self._stops = StopStrings(prompt.stops)
+
+    def write(self, chunk: Chunk) -> Piece:
+        text = ""
+        if not self._stops:
+            text = self._names.push(self._decoder.push(chunk.ids))
+        else:
+            for count, token in enumerate(chunk.ids, 1):
+                certain, stopped = self._stops.push(self._names.push(self._decoder.push([token])))
+                text += certain
+                if stopped:
+                    scores = None if chunk.scores is None else chunk.scores[:count]
+                    return Piece(text, chunk.ids[:count], scores, "stop")
+        reason = chunk.finish_reason
+        if reason is not None:
+            rest = self._names.push(self._decoder.flush()) + self._names.flush()
+            certain, stopped = self._stops.push(rest)
+            text += certain if stopped else certain + self._stops.flush()
+            reason = "stop" if stopped else reason
+        return Piece(text, chunk.ids, chunk.scores, reason)
+
+
+def choices(prompt: Prompt, n: int) -> list[Prompt]:
+    """A prompt `n` times, each with draws of its own: the same ones for the same seed."""
+    seed = prompt.sampling.seed
+    if seed is None:
+        return [prompt] * n
+    return [prompt] + [
+        replace(prompt, sampling=replace(prompt.sampling, seed=_seed(seed, index)))
+        for index in range(1, n)
+    ]
+
+
+def _seed(seed: int, index: int) -> int:
+    digest = hashlib.blake2b(f"{seed} {index}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest) >> 1  # what fits into 63 bits fits every engine

@@ -1,85 +1,47 @@
-"""The HTTP API: OpenAI's chat completions and models, and translations of its own."""
+"""The HTTP API: OpenAI's, and translations of its own."""
 
 from __future__ import annotations
 
-import asyncio
-import json
-import logging
 import time
-import uuid
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 from fastapi import FastAPI
-from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from bayling import __version__
-from bayling.errors import UserError
-from bayling.languages import parse
-from bayling.prompts import translate_prompt
-from bayling.serve import errors
-from bayling.serve.answering import Answering, Piece, Prompt
+from bayling.serve import chat, completions, errors, translations
+from bayling.serve.config import ServeConfig
 from bayling.serve.envelope import Envelope
-from bayling.serve.errors import ApiError, ErrorBody
-from bayling.serve.schema import (
-    AnswerMessage,
-    ChatCompletion,
-    ChatRequest,
-    Choice,
-    ModelCard,
-    ModelList,
-    Status,
-    Translation,
-    TranslationRequest,
-    TranslationResponse,
-    Usage,
-)
-from bayling.templates import Message
-
-log = logging.getLogger(__name__)
+from bayling.serve.errors import ErrorBody
+from bayling.serve.fleet import Fleet, Version
+from bayling.serve.schema import ModelCard, ModelList, Status
 
 _ERRORS = (400, 404, 413, 415, 429, 500, 503, 504)
 
 
-@dataclass(frozen=True)
-class About:
-    """What the API says of its model."""
+def create_app(fleet: Fleet, ready: Callable[[], Awaitable[None]], config: ServeConfig) -> FastAPI:
+    """The API over all versions of a model that are served.
 
-    name: str
-    version: str
-    context_length: int
-    languages: list[str]
-
-
-def create_app(about: About, answering: Answering) -> FastAPI:
-    """The API over one model."""
+    Args:
+        ready: returns when requests would be answered; raises Unavailable otherwise.
+    """
     app = FastAPI(
         title="BayLing",
         version=__version__,
-        description=f"Model {about.name}, version {about.version}.",
-        responses={
-            status: {"model": ErrorBody} for status in (400, 404, 413, 415, 429, 500, 503, 504)
-        },
+        description=f"The model {fleet.name}.",
+        responses={status: {"model": ErrorBody} for status in _ERRORS},
     )
-    app.add_middleware(Envelope, version=about.version)
+    app.add_middleware(Envelope, version=fleet.main_version)
     errors.install(app)
-    card = ModelCard(
-        id=about.name,
-        created=int(time.time()),
-        version=about.version,
-        context_length=about.context_length,
-        languages=about.languages,
-    )
+    started = int(time.time())
 
-    def check_model(name: str | None) -> None:
-        if name is not None and name != about.name:
-            raise ApiError(
-                404,
-                f"there is no model {name!r} here: this server has {about.name!r}",
-                param="model",
-                code="model_not_found",
-            )
+    def card(identity: str, version: Version) -> ModelCard:
+        return ModelCard(
+            id=identity,
+            created=started,
+            version=version.version,
+            context_length=version.answering.limits.context_length,
+            languages=version.languages,
+        )
 
     @app.get("/healthz")
     async def healthz() -> Status:
@@ -88,167 +50,26 @@ def create_app(about: About, answering: Answering) -> FastAPI:
 
     @app.get("/readyz")
     async def readyz() -> Status:
-        """Requests will be answered; 503 otherwise."""
+        """Requests will be answered; 503 otherwise. Wakes no engine."""
         try:
-            await answering.ready()
+            await ready()
         except errors.Unavailable as error:
             raise errors.from_engine(error) from None
         return Status()
 
     @app.get("/v1/models")
     async def models() -> ModelList:
-        return ModelList(data=[card])
+        """The model, and each of its versions where there are several."""
+        cards = [card(fleet.name, fleet.main)]
+        if len(fleet.versions) > 1:
+            cards += [card(version.id, version) for version in fleet.versions]
+        return ModelList(data=cards)
 
     @app.get("/v1/models/{name}")
     async def model(name: str) -> ModelCard:
-        check_model(name)
-        return card
+        return card(name, fleet.main if name == fleet.name else fleet.choose(name, ""))
 
-    @app.post("/v1/chat/completions", response_model=ChatCompletion)
-    async def chat_completions(request: ChatRequest) -> Response:
-        """An answer to a conversation, at once or as server-sent events."""
-        request.refuse_unknown()
-        check_model(request.model)
-        if request.stream_options is not None and not request.stream:
-            raise ApiError(400, "stream_options needs stream=true", param="stream_options")
-        messages = [message.message() for message in request.messages]
-        prompt = answering.prompt(messages, request, request.stops())
-        identity = f"chatcmpl-{uuid.uuid4().hex}"
-        created = int(time.time())
-        if request.stream:
-            pieces = answering.stream(prompt)
-            first = await anext(pieces)  # an error up to here still has a status of its own
-            with_usage = request.stream_options is not None and request.stream_options.include_usage
-            head = {
-                "id": identity,
-                "object": "chat.completion.chunk",
-                "created": created,
-                "model": about.name,
-            }
-            events = _events(head, prompt, first, pieces, with_usage)
-            return StreamingResponse(events, media_type="text/event-stream")
-        answer = await answering.answer(prompt)
-        completion = ChatCompletion(
-            id=identity,
-            created=created,
-            model=about.name,
-            choices=[
-                Choice(
-                    message=AnswerMessage(content=answer.text), finish_reason=answer.finish_reason
-                )
-            ],
-            usage=_usage(len(prompt.ids), answer.tokens),
-        )
-        return JSONResponse(completion.model_dump())
-
-    @app.post("/v1/translations")
-    async def translations(request: TranslationRequest) -> TranslationResponse:
-        """Translations of one text or of several, or the next turn of refining one."""
-        request.refuse_unknown()
-        check_model(request.model)
-        source = _language(request.source, "source") if request.source else None
-        target = _language(request.target, "target") if request.target else None
-        prompts = [
-            answering.prompt(messages, request, param="text")
-            for messages in _conversations(request, target)
-        ]
-        tasks = [asyncio.ensure_future(answering.answer(prompt)) for prompt in prompts]
-        try:
-            answers = await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:  # one that failed takes the others along
-                task.cancel()
-        return TranslationResponse(
-            model=about.name,
-            translations=[
-                Translation(
-                    text=answer.text,
-                    source=source,
-                    target=target,
-                    finish_reason=answer.finish_reason,
-                )
-                for answer in answers
-            ],
-            usage=_usage(
-                sum(len(prompt.ids) for prompt in prompts), sum(a.tokens for a in answers)
-            ),
-        )
-
+    app.include_router(chat.router(fleet, config.keep_alive_s))
+    app.include_router(completions.router(fleet, config.keep_alive_s))
+    app.include_router(translations.router(fleet))
     return app
-
-
-def _conversations(request: TranslationRequest, target: str | None) -> list[list[Message]]:
-    """What the model is asked: one conversation for each text."""
-    texts = [request.text] if isinstance(request.text, str) else request.text
-    if not texts:
-        raise ApiError(400, "text is an empty list: give at least one", param="text")
-    if request.history:
-        if not isinstance(request.text, str):
-            raise ApiError(400, "a history goes on with one text, not with several", param="text")
-        turns = texts
-    elif target is None:
-        raise ApiError(400, "target is missing: name a language, for example de", param="target")
-    else:
-        turns = [translate_prompt(text, target, request.prompt_language) for text in texts]
-    if request.instructions:
-        turns = [f"{turn}\n{request.instructions}" for turn in turns]
-    history = [message.message() for message in request.history]
-    return [[*history, Message("user", turn)] for turn in turns]
-
-
-def _language(code: str, param: str) -> str:
-    try:
-        return parse(code)
-    except UserError as error:
-        raise ApiError(400, str(error), param=param, code="unknown_language") from None
-
-
-def _usage(prompt_tokens: int, completion_tokens: int) -> Usage:
-    return Usage(
-        prompt_tokens=prompt_tokens,
-        completion_tokens=completion_tokens,
-        total_tokens=prompt_tokens + completion_tokens,
-    )
-
-
-async def _events(
-    head: dict[str, Any],
-    prompt: Prompt,
-    first: Piece,
-    rest: AsyncIterator[Piece],
-    with_usage: bool,
-) -> AsyncIterator[str]:
-    """Server-sent events of a streamed chat completion, in OpenAI's order."""
-    tokens = 0
-
-    def event(delta: dict[str, str], reason: str | None) -> str:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
-        body = {**head, "choices": [choice]}
-        return _event({**body, "usage": None} if with_usage else body)
-
-    async def pieces() -> AsyncIterator[Piece]:
-        yield first
-        if first.finish_reason is None:
-            async for piece in rest:
-                yield piece
-
-    yield event({"role": "assistant", "content": ""}, None)
-    try:
-        async for piece in pieces():
-            tokens += piece.tokens
-            if piece.text:
-                yield event({"content": piece.text}, None)
-            if piece.finish_reason is not None:
-                yield event({}, piece.finish_reason)
-    except ApiError as error:
-        log.warning("a stream broke off: %s", error)
-        yield _event(error.body())
-        return
-    if with_usage:
-        usage = _usage(len(prompt.ids), tokens).model_dump()
-        yield _event({**head, "choices": [], "usage": usage})
-    yield "data: [DONE]\n\n"
-
-
-def _event(body: dict[str, Any]) -> str:
-    return f"data: {json.dumps(body, ensure_ascii=False)}\n\n"

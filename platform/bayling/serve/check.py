@@ -12,9 +12,9 @@ from typing import Any
 
 from bayling.registry import models, runs
 from bayling.serve import run as serving
+from bayling.serve.application import ServedModel
 from bayling.serve.client import chat, translate
 from bayling.serve.config import ServeConfig
-from bayling.serve.deployments import ServedModel
 from bayling.stage import Context, Manifest
 
 _TURNS = 3
@@ -34,13 +34,13 @@ def run(config: ServeConfig, context: Context) -> Manifest:
     data_folder, data = context.upstream("data")
     uri = context.tracked.tracking_uri
     version = models.require_alias(uri, context.registered_model, config.alias)
-    served = ServedModel(uri, version.name, version.version, None)
+    served = ServedModel(uri, version.name, {})
     asked = _sentences(data_folder / data.outputs["heldout_translate"])
     turns, references = _conversation(data_folder / data.outputs["heldout_interactive"])
     steps = 1 + len(asked) + len(turns)
 
     context.report("starting the server", 0, steps)
-    url = serving.deploy(config, served, context.scale)
+    url = serving.deploy(config, served, {version.version: 1.0}, context.scale)
     try:
         translations: list[dict[str, Any]] = []
         for row in asked:

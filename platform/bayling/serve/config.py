@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum, EnumMeta
+from typing import Any, get_type_hints
 
 from bayling.errors import UserError
 
+IDENTITY = {
+    "[NAME]": "BayLing",
+    "[INSTITUTE]": "the NLP group of the Institute of Computing Technology, Chinese Academy of "
+    "Sciences (ICT/CAS)",
+    "[CREATE_TIME]": "2023",
+    "[名字]": "百聆",
+    "[机构]": "中国科学院计算技术研究所自然语言处理研究组",
+    "[开发时间]": "2023年",
+}
+"""Who the published BayLing models are."""
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 
@@ -55,6 +67,22 @@ class ServeConfig:
     """Requests that wait for a replica. Those beyond are answered 429."""
     request_timeout_s: float = 120.0
     startup_timeout_s: float = 300.0
+    cold_start_wait_s: float = 120.0
+    """How long a request waits for a replica to take it, while one starts. Then it gets 503."""
+    keep_alive_s: float = 10.0
+    """A stream that has nothing to say for so long sends a comment, lest somebody close it."""
+    identity: dict[str, str] = field(default_factory=lambda: dict(IDENTITY))
+    """What is written in place of the placeholders that anonymised BayLing models write."""
+
+    @staticmethod
+    def read(written: Mapping[str, Any]) -> ServeConfig:
+        """What `dataclasses.asdict` and JSON made of a configuration, made one again."""
+        types = get_type_hints(ServeConfig)
+        enums = {key: of for key, of in types.items() if isinstance(of, EnumMeta)}
+        values = {
+            key: enums[key](value) if key in enums else value for key, value in written.items()
+        }
+        return ServeConfig(**values)
 
     def validate(self) -> None:
         """Raise UserError for values that cannot work."""
@@ -69,16 +97,22 @@ class ServeConfig:
             "engine_cpus",
             "max_batch",
             "max_new_tokens",
-            "min_replicas",
+            "max_replicas",
             "max_ongoing_requests",
             "max_queued_requests",
         ):
             if getattr(self, key) < 1:
                 raise UserError(f"serve.{key} must be at least 1, not {getattr(self, key)}")
-        for key in ("target_ongoing_requests", "request_timeout_s", "startup_timeout_s"):
+        for key in (
+            "target_ongoing_requests",
+            "request_timeout_s",
+            "startup_timeout_s",
+            "cold_start_wait_s",
+            "keep_alive_s",
+        ):
             if getattr(self, key) <= 0:
                 raise UserError(f"serve.{key} must be above 0, not {getattr(self, key)}")
-        for key in ("stream_interval_s", "upscale_delay_s", "downscale_delay_s"):
+        for key in ("min_replicas", "stream_interval_s", "upscale_delay_s", "downscale_delay_s"):
             if getattr(self, key) < 0:
                 raise UserError(f"serve.{key} must be 0 or more, not {getattr(self, key)}")
         if self.max_replicas < self.min_replicas:

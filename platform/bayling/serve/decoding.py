@@ -1,8 +1,10 @@
-"""From tokens to text, piece by piece: whole characters only, and up to a stop string only."""
+"""From tokens to text, piece by piece: whole characters, names in place of placeholders, and
+nothing from a stop string on."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -54,6 +56,10 @@ class StopStrings:
         self._held = ""
         """The end of the text, as far as it may be the beginning of a stop string."""
 
+    def __bool__(self) -> bool:
+        """Whether there is anything to look for."""
+        return bool(self._stops)
+
     def push(self, text: str) -> tuple[str, bool]:
         """The text that is certain by now, and whether a stop string came."""
         text = self._held + text
@@ -71,9 +77,36 @@ class StopStrings:
         return text
 
 
-def _overlap(text: str, stop: str) -> int:
-    """The length of the longest end of `text` that `stop` starts with, but is longer than."""
-    for length in range(min(len(text), len(stop) - 1), 0, -1):
-        if text.endswith(stop[:length]):
+class Placeholders:
+    """Writes names into a text where a model wrote placeholders for them.
+
+    The published BayLing models are anonymised: they say `[NAME]` where they mean themselves.
+    """
+
+    def __init__(self, names: Mapping[str, str]) -> None:
+        self._names = names
+        self._any = re.compile("|".join(map(re.escape, names))) if names else None
+        self._held = ""
+        """The end of the text, as far as it may be the beginning of a placeholder."""
+
+    def push(self, text: str) -> str:
+        """The text that is certain by now."""
+        if self._any is None:
+            return text
+        text = self._held + text
+        keep = max(_overlap(text, placeholder) for placeholder in self._names)
+        self._held = text[len(text) - keep :]
+        return self._any.sub(lambda found: self._names[found[0]], text[: len(text) - keep])
+
+    def flush(self) -> str:
+        """What was held back; for the end of an answer."""
+        text, self._held = self._held, ""
+        return text
+
+
+def _overlap(text: str, word: str) -> int:
+    """The length of the longest end of `text` that `word` starts with, but is longer than."""
+    for length in range(min(len(text), len(word) - 1), 0, -1):
+        if text.endswith(word[:length]):
             return length
     return 0

@@ -1,62 +1,50 @@
-"""The Ray Serve application: an API deployment before an autoscaled engine deployment."""
+"""What runs in Ray Serve: the API, and an autoscaled engine for each version of the model.
+
+Every version is an application of its own, so that one can come and go beside the others; the
+API finds them by name. Ray Serve imports the builders at the end by their path, with arguments
+in JSON: the same description works on this machine and in a RayService.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import math
-import time
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+import logging
+import os
+from collections.abc import AsyncIterator
+from typing import Any
 
 from fastapi import FastAPI
 from ray import serve
-from ray.exceptions import RayError, RayTaskError
 from ray.serve.config import AutoscalingConfig
-from ray.serve.exceptions import BackPressureError, RayServeException
-from ray.serve.handle import DeploymentHandle
 
 from bayling import engines
-from bayling.engines.protocol import Chunk, Sampling
+from bayling.engines.protocol import Chunk, EngineFailed, Sampling, Scored
 from bayling.model_folder import Serving, load_chat
-from bayling.scale import ScaleConfig
-from bayling.serve.answering import Answering
-from bayling.serve.app import About, create_app
-from bayling.serve.config import ServeConfig
-from bayling.serve.errors import Overloaded, Unavailable
+from bayling.serve.answering import Answering, Limits
+from bayling.serve.app import create_app
+from bayling.serve.application import Arguments, engine_application
+from bayling.serve.fleet import Fleet, Version
+from bayling.serve.listener import Listener
+from bayling.serve.readiness import Readiness
+from bayling.serve.remote import RemoteTokens
 
-_READY_WITHIN_S = 2.0
-_HEARD_LATELY_S = 5.0
+log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class ServedModel:
-    """A version of a registered model, and where its files are."""
-
-    tracking_uri: str
-    name: str
-    version: str
-    folder: str | None = None
-    """The exported folder on every node; without one each replica fetches the files."""
-
-    def local_folder(self) -> Path:
-        """The exported folder on this machine."""
-        if self.folder is not None:
-            return Path(self.folder)
-        from bayling.registry import models
-
-        return models.fetch(self.tracking_uri, self.name, self.version)
+_ENGINE_HEALTH_PERIOD_S = 2.0
+_TELL_WITHIN_S = 0.5
+"""What a replica whose engine has ended gives its requests to be told so."""
 
 
 class Engine:
-    """A replica with the model in it. Tokens in, tokens out."""
+    """A replica with one version of the model in it. Tokens in, tokens out."""
 
-    def __init__(self, served: ServedModel, config: ServeConfig, device: str) -> None:
-        folder = served.local_folder()
+    def __init__(self, arguments: Arguments, version: str) -> None:
+        config = arguments.config
+        folder = arguments.served.folder(version)
         self._engine = engines.load(
             config.engine.value,
             folder,
-            device=device,
+            device=arguments.device,
             dtype=config.dtype.value,
             max_batch=config.max_batch,
             context_length=Serving.read(folder).context_length,
@@ -68,101 +56,117 @@ class Engine:
     async def generate(
         self, request_id: str, token_ids: list[int], sampling: Sampling, every_s: float
     ) -> AsyncIterator[Chunk]:
-        """Serve cancels this when the caller goes away, and so the engine's work on it ends."""
-        async for chunk in self._engine.generate(request_id, token_ids, sampling, every_s=every_s):
-            yield chunk
+        """As the engine's, after an empty chunk that says that the request has arrived.
+
+        Serve cancels this when the caller goes away, and so the engine's work on it ends.
+        """
+        yield Chunk([])
+        try:
+            async for chunk in self._engine.generate(
+                request_id, token_ids, sampling, every_s=every_s
+            ):
+                yield chunk
+        except EngineFailed:
+            self._end_if_broken()
+            raise
+
+    async def score(self, request_id: str, token_ids: list[int], top: int) -> list[Scored]:
+        """As the engine's."""
+        try:
+            return await self._engine.score(request_id, token_ids, top)
+        except EngineFailed:
+            self._end_if_broken()
+            raise
 
     async def ongoing(self) -> int:
         """How many requests this replica generates for or has waiting."""
         return self._engine.ongoing()
 
-    async def ready(self) -> None:
-        self._engine.health()
-
     def check_health(self) -> None:
         """Asked by Serve, which replaces the replica when this raises."""
         self._engine.health()
 
+    def _end_if_broken(self) -> None:
+        """Make room for a replica with an engine that works.
 
-class RemoteTokens:
-    """`Tokens` from the replicas of the engine deployment."""
-
-    def __init__(self, handle: DeploymentHandle) -> None:
-        self._handle = handle
-        self._streams = handle.options(stream=True)
-        self._heard = -math.inf
-
-    async def generate(
-        self, request_id: str, token_ids: Sequence[int], sampling: Sampling, *, every_s: float
-    ) -> AsyncIterator[Chunk]:
-        chunks = self._streams.generate.remote(request_id, list(token_ids), sampling, every_s)
-        finished = False
+        Serve would ask for the health three times before it does, and a replica that fails
+        everything at once looks like the least busy one meanwhile.
+        """
         try:
-            async for chunk in chunks:
-                self._heard = time.monotonic()
-                finished = chunk.finish_reason is not None
-                yield chunk
-        except (RayError, RayServeException) as error:
-            raise _own(error) from error
-        except BaseException:
-            if not finished:  # whoever wanted the rest has left
-                chunks.cancel()
-            raise
-
-    async def ready(self) -> None:
-        # Under load the question would wait behind the requests that prove the answer.
-        if time.monotonic() - self._heard < _HEARD_LATELY_S:
-            return
-        try:
-            async with asyncio.timeout(_READY_WITHIN_S):
-                await self._handle.ready.remote()
-        except TimeoutError:
-            raise Unavailable(f"no engine answered within {_READY_WITHIN_S:g} s") from None
-        except BackPressureError:
-            return
-        except Exception as error:
-            raise Unavailable(f"no engine is ready: {_own(error)}") from error
-
-
-def _own(error: Exception) -> Exception:
-    """What the engine raised, without the wrapping it travelled in."""
-    if isinstance(error, BackPressureError):
-        return Overloaded()
-    if isinstance(error, RayTaskError) and isinstance(error.cause, Exception):
-        return error.cause
-    return Unavailable("the engine that worked on this request is gone")
+            self._engine.health()
+        except EngineFailed as error:
+            log.error("this replica ends: %s", error)
+            asyncio.get_running_loop().call_later(_TELL_WITHIN_S, os._exit, 1)
 
 
 class Api:
     """The HTTP side: text, templates and errors. Needs no accelerator."""
 
-    def __init__(self, served: ServedModel, config: ServeConfig, engine: DeploymentHandle) -> None:
-        folder = served.local_folder()
+    def __init__(self, arguments: Arguments) -> None:
+        self._arguments = arguments
+        self._fleet = Fleet(arguments.served.name, self._version)
+        readiness = Readiness()
+
+        async def ready() -> None:
+            await readiness.check(engine_application(self._fleet.main.version))
+
+        self._fastapi = create_app(self._fleet, ready, arguments.config)
+        self._listener: Listener | None = None
+
+    async def reconfigure(self, plan: dict[str, Any]) -> None:
+        """What Serve calls at the start and with every new plan.
+
+        Args:
+            plan: under `shares` each version's share of the traffic.
+        """
+        await asyncio.to_thread(self._fleet.update, plan["shares"])
+        if self._arguments.listen and self._listener is None:
+            config = self._arguments.config
+            self._listener = await Listener.start(self._fastapi, config.host, config.port)
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        """What Serve calls, where it listens itself, for the ASGI application to run."""
+        return self._fastapi
+
+    def check_health(self) -> None:
+        """Asked by Serve, which replaces the replica when this raises."""
+        if self._listener is not None:
+            self._listener.check()
+
+    def _version(self, version: str) -> Version:
+        config = self._arguments.config
+        folder = self._arguments.served.folder(version)
         serving = Serving.read(folder)
         answering = Answering(
             load_chat(folder, serving.template),
-            RemoteTokens(engine),
-            context_length=serving.context_length,
-            max_new_tokens=config.max_new_tokens,
-            stream_interval_s=config.stream_interval_s,
-            timeout_s=config.request_timeout_s,
+            RemoteTokens(engine_application(version), config.cold_start_wait_s),
+            Limits(
+                context_length=serving.context_length,
+                max_new_tokens=config.max_new_tokens,
+                stream_interval_s=config.stream_interval_s,
+                timeout_s=config.request_timeout_s,
+            ),
+            config.identity,
         )
-        about = About(served.name, served.version, serving.context_length, serving.languages)
-        self._fastapi = create_app(about, answering)
-
-    def __serve_build_asgi_app__(self) -> FastAPI:
-        """What Serve calls, after the constructor, for the ASGI application to run."""
-        return self._fastapi
+        return Version(self._arguments.served.name, version, serving.languages, answering)
 
 
-def application(config: ServeConfig, served: ServedModel, scale: ScaleConfig) -> serve.Application:
-    """The bound application, for `serve.run`."""
-    engine = (
+def engine(arguments: dict[str, Any]) -> serve.Application:
+    """The engines of one version: `{"version": …}` beside the arguments of all."""
+    version = str(arguments["version"])
+    own = Arguments.read(arguments)
+    config = own.config
+    return (
         serve.deployment(Engine)
         .options(
-            ray_actor_options={"num_cpus": config.engine_cpus, "num_gpus": scale.gpus_per_worker},
+            name="Engine",
+            ray_actor_options={"num_cpus": config.engine_cpus, "num_gpus": own.gpus},
             max_ongoing_requests=config.max_ongoing_requests,
             max_queued_requests=config.max_queued_requests,
+            max_constructor_retry_count=1,
+            health_check_period_s=_ENGINE_HEALTH_PERIOD_S,
+            # A replica that is to go finishes what it has begun.
+            graceful_shutdown_timeout_s=config.request_timeout_s,
             autoscaling_config=AutoscalingConfig(
                 min_replicas=config.min_replicas,
                 max_replicas=config.max_replicas,
@@ -170,20 +174,23 @@ def application(config: ServeConfig, served: ServedModel, scale: ScaleConfig) ->
                 upscale_delay_s=config.upscale_delay_s,
                 downscale_delay_s=config.downscale_delay_s,
             ),
-            max_constructor_retry_count=1,
         )
-        .bind(served, config, scale.device.value)
+        .bind(own, version)
     )
+
+
+def api(arguments: dict[str, Any]) -> serve.Application:
+    """The API before the engines of all versions."""
+    own = Arguments.read(arguments)
+    config = own.config
     # The API holds every request that the engines hold or have queued, and refuses the rest
     # itself, with a body that clients understand; Serve's own refusal has none.
     held = config.max_replicas * config.max_ongoing_requests + config.max_queued_requests
-    return (
-        serve.deployment(serve.ingress()(Api))
-        .options(
-            num_replicas=1,
-            ray_actor_options={"num_cpus": 0},
-            max_ongoing_requests=held + 1000,
-            max_constructor_retry_count=1,
-        )
-        .bind(served, config, engine)
-    )
+    deployed = serve.deployment(Api if own.listen else serve.ingress()(Api))
+    return deployed.options(
+        name="Api",
+        num_replicas=1,
+        ray_actor_options={"num_cpus": 0},
+        max_ongoing_requests=held + 1000,
+        max_constructor_retry_count=1,
+    ).bind(own)

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from bayling.engines.protocol import EngineFailed, PromptTooLong, RequestRefused
+from bayling.serve.streams import event
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,17 @@ class Unavailable(Exception):
     """No engine replica answers. The message says why."""
 
 
+class Starting(Unavailable):
+    """No replica has taken the request: one may be starting, which takes its time."""
+
+    def __init__(self, waited_s: float) -> None:
+        super().__init__(waited_s)
+        self.waited_s = waited_s
+
+    def __str__(self) -> str:
+        return f"no engine took the request within {self.waited_s:g} s: one may be starting"
+
+
 def from_engine(error: Exception) -> ApiError:
     """The answer to a request that the engine, or the way to it, failed."""
     if isinstance(error, ApiError):
@@ -82,12 +94,20 @@ def from_engine(error: Exception) -> ApiError:
         )
     if isinstance(error, TimeoutError):
         return ApiError(504, "the answer took longer than the server allows", code="timeout")
+    if isinstance(error, Starting):
+        return ApiError(503, str(error), code="starting", headers={"retry-after": "10"})
     if isinstance(error, Unavailable):
         return ApiError(503, str(error), code="unavailable", headers={"retry-after": "5"})
     if isinstance(error, EngineFailed):
         return ApiError(500, str(error), code="engine_failed")
     log.error("a request failed", exc_info=error)
     return unexpected()
+
+
+def broken_off(error: ApiError) -> str:
+    """The server-sent event that ends a stream with an error."""
+    log.warning("a stream broke off: %s", error)
+    return event(error.body())
 
 
 def unexpected() -> ApiError:
@@ -99,18 +119,28 @@ def _validation(error: RequestValidationError) -> ApiError:
     if details[0]["type"] == "json_invalid":
         reason = details[0].get("ctx", {}).get("error", details[0]["msg"])
         return ApiError(400, f"the body is not JSON: {reason}", code="invalid_json")
-    # Where a field may be one thing or another there is an error for each; the one that is
-    # deepest in the body is about the thing that was meant.
+    # Where a field may be one thing or another there are errors for each; the one with the
+    # fewest is what was meant, and of its errors the one that is farthest in the body.
     places = [_place(detail["loc"], error.body) for detail in details]
-    deepest = max(range(len(places)), key=lambda index: len(places[index]))
-    param = ".".join(places[deepest]) or None
-    message = str(details[deepest]["msg"]).removeprefix("Value error, ")
+    variants = [
+        tuple(set(detail["loc"]) - set(place))
+        for detail, place in zip(details, places, strict=True)
+    ]
+
+    def likelihood(index: int) -> tuple[int, int, int]:
+        place = places[index]
+        last = place[-1] if place and isinstance(place[-1], int) else -1
+        return -variants.count(variants[index]), len(place), last
+
+    meant = max(range(len(places)), key=likelihood)
+    param = ".".join(map(str, places[meant])) or None
+    message = str(details[meant]["msg"]).removeprefix("Value error, ")
     return ApiError(400, f"{param}: {message}" if param else message, param=param)
 
 
-def _place(location: Sequence[Any], body: Any) -> list[str]:
+def _place(location: Sequence[Any], body: Any) -> list[str | int]:
     """The path in the body: ("body", "text", "list[str]", 0) is text.0 to whoever wrote it."""
-    place = []
+    place: list[str | int] = []
     for part in location[1:]:
         if isinstance(body, dict) and isinstance(part, str):
             body = body.get(part)
@@ -118,7 +148,7 @@ def _place(location: Sequence[Any], body: Any) -> list[str]:
             body = body[part]
         else:
             continue  # pydantic's name for one of the things that the field may be
-        place.append(str(part))
+        place.append(part)
     return place
 
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import socket
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import Any
 
 from bayling.errors import StageFailed, UserError
-from bayling.scale import ScaleConfig
+from bayling.scale import Device, ScaleConfig
+from bayling.serve.application import API, Arguments, ServedModel, applications
 from bayling.serve.config import ServeConfig
-
-if TYPE_CHECKING:
-    from bayling.serve.deployments import ServedModel
-
-APPLICATION = "bayling"
 
 
 def base_url(config: ServeConfig) -> str:
@@ -38,8 +36,16 @@ def check_port(host: str, port: int) -> None:
             ) from None
 
 
-def deploy(config: ServeConfig, served: ServedModel, scale: ScaleConfig) -> str:
-    """Serve a model and wait until it answers; returns the base URL. Ray must be running.
+def deploy(
+    config: ServeConfig, served: ServedModel, shares: Mapping[str, float], scale: ScaleConfig
+) -> str:
+    """Serve versions of a model and wait until they answer. Ray must be running.
+
+    Args:
+        shares: version → its share of the traffic.
+
+    Returns:
+        The base URL.
 
     Raises:
         UserError: the configuration cannot work, or the port is taken.
@@ -50,20 +56,15 @@ def deploy(config: ServeConfig, served: ServedModel, scale: ScaleConfig) -> str:
     from ray import serve
     from ray.serve.config import HTTPOptions, ProxyLocation
 
-    from bayling.serve.deployments import application
-
+    arguments = arguments_of(config, served, scale)
     # It reports its own steps, down to "connecting to existing app", which this very call made.
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     serve.start(
-        proxy_location=ProxyLocation.HeadOnly,
+        proxy_location=ProxyLocation.Disabled if arguments.listen else ProxyLocation.HeadOnly,
         http_options=HTTPOptions(host=config.host, port=config.port),
     )
     try:
-        serve.run_many(
-            [serve.RunTarget(application(config, served, scale), name=APPLICATION)],
-            wait_for_ingress_deployment_creation=False,
-            wait_for_applications_running=False,
-        )
+        apply(arguments, shares)
         _wait(config)
     except BaseException:
         shutdown()
@@ -71,8 +72,36 @@ def deploy(config: ServeConfig, served: ServedModel, scale: ScaleConfig) -> str:
     return base_url(config)
 
 
+def arguments_of(config: ServeConfig, served: ServedModel, scale: ScaleConfig) -> Arguments:
+    return Arguments(
+        config=config,
+        served=served,
+        device="cuda" if scale.device is Device.cuda else "cpu",
+        gpus=scale.gpus_per_worker,
+        # On a cluster that was there before, the API's replicas are anywhere on it.
+        listen=not (scale.ray_address or os.environ.get("RAY_ADDRESS")),
+    )
+
+
+def apply(arguments: Arguments, shares: Mapping[str, float]) -> None:
+    """Make a running Ray Serve run just these versions with these shares. Does not wait."""
+    import ray
+    from ray.serve.context import _get_global_client
+    from ray.serve.schema import ServeDeploySchema
+
+    # What `serve deploy` does through the dashboard, which a laptop's Ray does without.
+    description = applications(arguments, shares, _runtime_env(ray.get_runtime_context()))
+    _get_global_client().deploy_apps(ServeDeploySchema(**description))
+
+
+def _runtime_env(context: Any) -> dict[str, Any]:
+    """How the driver's code reaches its workers."""
+    env = context.runtime_env
+    return {key: env[key] for key in ("env_vars", "py_modules", "working_dir") if env.get(key)}
+
+
 def shutdown() -> None:
-    """Take the application and Serve down; requests in flight are given a moment to finish."""
+    """Take the applications and Serve down; requests in flight are given a moment to finish."""
     from ray import serve
 
     serve.shutdown()
@@ -86,18 +115,19 @@ def _wait(config: ServeConfig) -> None:
 
     deadline = time.monotonic() + config.startup_timeout_s
     while time.monotonic() < deadline:
-        application = serve.status().applications.get(APPLICATION)
-        if application is not None and application.status == ApplicationStatus.DEPLOY_FAILED:
-            messages = [part.message for part in application.deployments.values() if part.message]
-            raise StageFailed(
-                f"the model could not be served: {_reason(messages or [application.message])}"
-            )
-        if application is not None and application.status == ApplicationStatus.RUNNING:
+        states = serve.status().applications
+        for state in states.values():
+            if state.status == ApplicationStatus.DEPLOY_FAILED:
+                messages = [part.message for part in state.deployments.values() if part.message]
+                raise StageFailed(
+                    f"the model could not be served: {_reason(messages or [state.message])}"
+                )
+        if API in states and states[API].status == ApplicationStatus.RUNNING:
             try:
                 if httpx.get(f"{base_url(config)}/readyz", timeout=5).is_success:
                     return
             except httpx.HTTPError:
-                pass  # the proxy learns of the route a moment later
+                pass  # a proxy learns of the route a moment later
         time.sleep(0.2)
     raise StageFailed(
         f"the model was not ready within serve.startup_timeout_s={config.startup_timeout_s:g} s: "

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import json
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from bayling.engines.protocol import MAX_LOGPROBS
 from bayling.serve.errors import ApiError
 from bayling.templates import Message
 
@@ -32,6 +34,8 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "service_tier": ("auto", "default"),
     "store": (False,),
     "metadata": ({},),
+    "best_of": (1,),
+    "suffix": ("",),
 }
 """OpenAI's fields that change an answer in ways this server does not offer → the values that
 ask for nothing. `null` always does."""
@@ -44,6 +48,9 @@ def _writable(text: str) -> str:
         raise ValueError("the text contains half of a surrogate pair, which no UTF-8 has") from None
     return text
 
+
+MAX_CHOICES = 16
+"""The most answers to one prompt."""
 
 Text = Annotated[str, AfterValidator(_writable)]
 Stop = Annotated[Text, Field(min_length=1, max_length=200)]
@@ -85,7 +92,7 @@ class SamplingFields(BaseModel):
     top_p: float | None = Field(None, gt=0, le=1)
     max_tokens: int | None = Field(None, ge=1)
     max_completion_tokens: int | None = Field(None, ge=1)
-    seed: int | None = None
+    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
     user: str | None = None
     """Who asks. It changes no answer."""
 
@@ -110,6 +117,14 @@ class SamplingFields(BaseModel):
                     code="unsupported_parameter",
                 )
 
+    def alternatives(self) -> int | None:
+        """How many of the likeliest tokens come with each; None for no log-probabilities."""
+        return None
+
+    def schema_of_answer(self) -> str | None:
+        """The JSON schema that the answer has to satisfy, as JSON."""
+        return None
+
     def token_limit(self) -> int | None:
         """The tokens that the answer may have; None where the request does not say."""
         limits = {self.max_tokens, self.max_completion_tokens} - {None}
@@ -123,15 +138,57 @@ class SamplingFields(BaseModel):
         return limits.pop() if limits else None
 
 
+class NamedSchema(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    name: str = "answer"
+    description: str | None = None
+    # `schema` is what pydantic calls a method of its own.
+    schema_: dict[str, Any] = Field(alias="schema")
+    strict: bool | None = None
+
+
+class ResponseFormat(_Strict):
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: NamedSchema | None = None
+
+
 class ChatRequest(SamplingFields):
     model: str
     messages: list[ChatMessage] = Field(min_length=1)
+    n: int | None = Field(None, ge=1, le=MAX_CHOICES)
+    """How many answers. Each is a request of its own to the engine."""
     stream: bool = False
     stream_options: StreamOptions | None = None
     stop: Stop | list[Stop] | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
+    response_format: ResponseFormat | None = None
+    """JSON of a form, where the engine can hold an answer to it."""
 
     def stops(self) -> list[str]:
         return [self.stop] if isinstance(self.stop, str) else self.stop or []
+
+    def alternatives(self) -> int | None:
+        if not self.logprobs:
+            if self.top_logprobs:
+                raise ApiError(400, "top_logprobs needs logprobs=true", param="top_logprobs")
+            return None
+        return self.top_logprobs or 0
+
+    def schema_of_answer(self) -> str | None:
+        wanted = self.response_format
+        if wanted is None or wanted.type == "text":
+            return None
+        if wanted.type == "json_object":
+            return json.dumps({"type": "object"})
+        if wanted.json_schema is None:
+            raise ApiError(
+                400,
+                "response_format.type=json_schema needs response_format.json_schema",
+                param="response_format",
+            )
+        return json.dumps(wanted.json_schema.schema_)
 
 
 class TranslationRequest(SamplingFields):
@@ -155,15 +212,23 @@ class Usage(BaseModel):
     total_tokens: int
 
 
+def usage(prompt_tokens: int, completion_tokens: int) -> Usage:
+    return Usage(
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
+        total_tokens=prompt_tokens + completion_tokens,
+    )
+
+
 class AnswerMessage(BaseModel):
     role: Literal["assistant"] = "assistant"
     content: str
 
 
 class Choice(BaseModel):
-    index: int = 0
+    index: int
     message: AnswerMessage
-    logprobs: None = None
+    logprobs: dict[str, Any] | None
     finish_reason: str
 
 

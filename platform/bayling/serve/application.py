@@ -1,0 +1,97 @@
+"""The Ray Serve applications that are to run, as Ray Serve's own configuration files say it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bayling.serve.config import ServeConfig
+
+API = "bayling"
+_BUILDERS = "bayling.serve.deployments"
+
+
+def engine_application(version: str) -> str:
+    """The name of the application with a version's engines."""
+    return f"{API}-v{version}"
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A registered model, and where its versions' files are."""
+
+    tracking_uri: str
+    name: str
+    folders: Mapping[str, str]
+    """Version → the exported folder on every node. Others are fetched from the registry."""
+
+    def folder(self, version: str) -> Path:
+        """A version's exported folder on this machine."""
+        if version in self.folders:
+            return Path(self.folders[version])
+        from bayling.registry import models
+
+        return models.fetch(self.tracking_uri, self.name, version)
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What every deployment is given."""
+
+    config: ServeConfig
+    served: ServedModel
+    device: str
+    gpus: int
+    """Of one engine replica."""
+    listen: bool
+    """Whether the API listens by itself instead of behind Ray Serve's proxy."""
+
+    def write(self) -> dict[str, Any]:
+        """As JSON has it."""
+        config = asdict(self.config)
+        for key, value in config.items():
+            config[key] = getattr(value, "value", value)
+        return {**asdict(self), "config": config}
+
+    @staticmethod
+    def read(written: Mapping[str, Any]) -> Arguments:
+        return Arguments(
+            config=ServeConfig.read(written["config"]),
+            served=ServedModel(**written["served"]),
+            device=written["device"],
+            gpus=written["gpus"],
+            listen=written["listen"],
+        )
+
+
+def applications(
+    arguments: Arguments, shares: Mapping[str, float], runtime_env: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Everything that is to run, for Ray Serve's REST API or a RayService's `serveConfigV2`.
+
+    Args:
+        shares: version → its share of the traffic, 0 to 1; the others are not to run.
+    """
+    written = arguments.write()
+    engines = [
+        {
+            "name": engine_application(version),
+            "route_prefix": None,
+            "import_path": f"{_BUILDERS}:engine",
+            "runtime_env": dict(runtime_env),
+            "args": {**written, "version": version},
+        }
+        for version in shares
+    ]
+    api = {
+        "name": API,
+        "route_prefix": None if arguments.listen else "/",
+        "import_path": f"{_BUILDERS}:api",
+        "runtime_env": dict(runtime_env),
+        "args": written,
+        # Changed without a restart.
+        "deployments": [{"name": "Api", "user_config": {"shares": dict(shares)}}],
+    }
+    return {"applications": [*engines, api]}

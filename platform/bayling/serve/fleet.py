@@ -1,0 +1,120 @@
+"""The versions of the model that are served, and which of them a request goes to."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from bayling.serve.answering import Answering
+from bayling.serve.errors import ApiError
+from bayling.templates import Message
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version, ready to answer."""
+
+    name: str
+    """The registered model's."""
+    version: str
+    languages: list[str]
+    answering: Answering
+    page: str | None = None
+    """Its page in MLflow."""
+
+    @property
+    def id(self) -> str:
+        """What a request names to be answered by this very version."""
+        return f"{self.name}@{self.version}"
+
+
+class Fleet:
+    """What the API can answer with; changed as a whole while requests run."""
+
+    def __init__(self, name: str, load: Callable[[str], Version]) -> None:
+        """
+        Args:
+            load: makes a version ready; may take seconds.
+        """
+        self.name = name
+        self._load = load
+        self._versions: dict[str, Version] = {}
+        self._shares: dict[str, float] = {}
+
+    def update(self, shares: Mapping[str, float]) -> None:
+        """Serve these versions from now on, each with its share of the traffic.
+
+        Blocks while new versions are loaded; requests go on meanwhile.
+
+        Args:
+            shares: version → 0 to 1, 1 in all. With a share of 0 a version answers only who
+                names it. The first one keeps the conversations that a growing share of the
+                others has not reached yet.
+        """
+        versions = {
+            version: self._versions.get(version) or self._load(version) for version in shares
+        }
+        self._versions, self._shares = versions, dict(shares)
+
+    @property
+    def versions(self) -> list[Version]:
+        """All that are served; the one with most of the traffic first."""
+        return sorted(self._versions.values(), key=lambda one: -self._shares.get(one.version, 0))
+
+    @property
+    def main(self) -> Version:
+        """The version with most of the traffic.
+
+        Raises:
+            ApiError: none is served yet.
+        """
+        if not self._versions:
+            raise ApiError(503, "no version of the model is served yet", code="unavailable")
+        return self.versions[0]
+
+    def main_version(self) -> str:
+        """The number of the version with most of the traffic; empty while there is none."""
+        return self.versions[0].version if self._versions else ""
+
+    def choose(self, model: str | None, conversation: str) -> Version:
+        """The version for a request. A conversation stays with its version.
+
+        Args:
+            model: what the request names: the model, one of its versions, or nothing.
+            conversation: what tells one conversation from another, and stays while it goes on.
+
+        Raises:
+            ApiError: there is no such model or version here.
+        """
+        main = self.main
+        if model is None or model == self.name:
+            return self._share_of(conversation) or main
+        for version in self._versions.values():
+            if model == version.id:
+                return version
+        raise ApiError(
+            404,
+            f"there is no model {model!r} here: this server has "
+            + ", ".join([repr(self.name), *(repr(one.id) for one in self.versions)]),
+            param="model",
+            code="model_not_found",
+        )
+
+    def _share_of(self, conversation: str) -> Version | None:
+        digest = hashlib.blake2b(conversation.encode(errors="replace"), digest_size=8).digest()
+        place = int.from_bytes(digest) / 2**64
+        # Newcomers lie at the lower end: a conversation changes its version only when a
+        # share grows over it.
+        versions, shares = self._versions, self._shares
+        for version in reversed(versions):
+            place -= shares.get(version, 0.0)
+            if place < 0:
+                return versions[version]
+        return None
+
+
+def conversation_key(messages: Sequence[Message]) -> str:
+    """What stays the same while a conversation goes on: how it began."""
+    users = [message.content for message in messages if message.role == "user"]
+    return users[0] if users else ""
