@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Protocol
@@ -123,33 +123,43 @@ class Answering:
         )
         return Prompt(ids, sampling, list(stops))
 
-    async def answer(self, prompt: Prompt) -> Answer:
+    async def answer(self, prompt: Prompt, charge: Callable[[int], None]) -> Answer:
         """The whole answer.
+
+        Args:
+            charge: told once, at the end, the tokens of the prompt and those generated; also when
+                it ends because nobody waits for it any more, but not when it was refused.
 
         Raises:
             ApiError: the model is overloaded, unavailable, too slow or broken.
         """
         # Stop strings are matched here, so the tokens have to come while they are made.
         every_s = self._stream_interval_s if prompt.stops else math.inf
-        pieces = [piece async for piece in self._pieces(prompt, every_s)]
+        pieces = [piece async for piece in self._pieces(prompt, every_s, charge)]
         return Answer(
             "".join(piece.text for piece in pieces),
             sum(piece.tokens for piece in pieces),
             pieces[-1].finish_reason or "stop",
         )
 
-    def stream(self, prompt: Prompt) -> AsyncIterator[Piece]:
+    def stream(self, prompt: Prompt, charge: Callable[[int], None]) -> AsyncIterator[Piece]:
         """The answer as it is made; only the last piece has a finish reason.
+
+        Args:
+            charge: as in `answer`.
 
         Raises:
             ApiError: as `answer`; the first piece comes only when tokens do, so that an
                 overloaded server can still say so with a status.
         """
-        return self._pieces(prompt, self._stream_interval_s)
+        return self._pieces(prompt, self._stream_interval_s, charge)
 
-    async def _pieces(self, prompt: Prompt, every_s: float) -> AsyncIterator[Piece]:
+    async def _pieces(
+        self, prompt: Prompt, every_s: float, charge: Callable[[int], None]
+    ) -> AsyncIterator[Piece]:
         decoder = TextDecoder(self._chat.tokenizer)
         stops = StopStrings(prompt.stops)
+        used = len(prompt.ids)
         deadline = time.monotonic() + self._timeout_s
         chunks = self._tokens.generate(
             uuid.uuid4().hex, prompt.ids, prompt.sampling, every_s=every_s
@@ -161,11 +171,16 @@ class Answering:
                     async with asyncio.timeout(deadline - time.monotonic()):
                         chunk = await anext(chunks)
                     piece = _piece(chunk, decoder, stops)
+                    used += piece.tokens
                     yield piece
                     if piece.finish_reason is not None:
                         return
         except Exception as error:
+            if used == len(prompt.ids) and not isinstance(error, TimeoutError):
+                used = 0  # refused, or broken before anything came of it
             raise from_engine(error) from error
+        finally:
+            charge(used)
 
 
 def _piece(chunk: Chunk, decoder: TextDecoder, stops: StopStrings) -> Piece:

@@ -9,9 +9,9 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from bayling import __version__
@@ -19,8 +19,8 @@ from bayling.errors import UserError
 from bayling.languages import parse
 from bayling.prompts import translate_prompt
 from bayling.serve import errors
+from bayling.serve.admission import Caller, caller
 from bayling.serve.answering import Answering, Piece, Prompt
-from bayling.serve.envelope import Envelope
 from bayling.serve.errors import ApiError, ErrorBody
 from bayling.serve.schema import (
     AnswerMessage,
@@ -39,7 +39,7 @@ from bayling.templates import Message
 
 log = logging.getLogger(__name__)
 
-_ERRORS = (400, 404, 413, 415, 429, 500, 503, 504)
+_Asking = Annotated[Caller, Depends(caller)]
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,10 @@ def create_app(about: About, answering: Answering) -> FastAPI:
         version=__version__,
         description=f"Model {about.name}, version {about.version}.",
         responses={
-            status: {"model": ErrorBody} for status in (400, 404, 413, 415, 429, 500, 503, 504)
+            status: {"model": ErrorBody}
+            for status in (400, 401, 404, 408, 413, 415, 429, 500, 503, 504)
         },
     )
-    app.add_middleware(Envelope, version=about.version)
     errors.install(app)
     card = ModelCard(
         id=about.name,
@@ -105,7 +105,7 @@ def create_app(about: About, answering: Answering) -> FastAPI:
         return card
 
     @app.post("/v1/chat/completions", response_model=ChatCompletion)
-    async def chat_completions(request: ChatRequest) -> Response:
+    async def chat_completions(request: ChatRequest, asking: _Asking) -> Response:
         """An answer to a conversation, at once or as server-sent events."""
         request.refuse_unknown()
         check_model(request.model)
@@ -116,7 +116,7 @@ def create_app(about: About, answering: Answering) -> FastAPI:
         identity = f"chatcmpl-{uuid.uuid4().hex}"
         created = int(time.time())
         if request.stream:
-            pieces = answering.stream(prompt)
+            pieces = answering.stream(prompt, asking.charge)
             first = await anext(pieces)  # an error up to here still has a status of its own
             with_usage = request.stream_options is not None and request.stream_options.include_usage
             head = {
@@ -127,7 +127,7 @@ def create_app(about: About, answering: Answering) -> FastAPI:
             }
             events = _events(head, prompt, first, pieces, with_usage)
             return StreamingResponse(events, media_type="text/event-stream")
-        answer = await answering.answer(prompt)
+        answer = await answering.answer(prompt, asking.charge)
         completion = ChatCompletion(
             id=identity,
             created=created,
@@ -142,7 +142,7 @@ def create_app(about: About, answering: Answering) -> FastAPI:
         return JSONResponse(completion.model_dump())
 
     @app.post("/v1/translations")
-    async def translations(request: TranslationRequest) -> TranslationResponse:
+    async def translations(request: TranslationRequest, asking: _Asking) -> TranslationResponse:
         """Translations of one text or of several, or the next turn of refining one."""
         request.refuse_unknown()
         check_model(request.model)
@@ -152,7 +152,9 @@ def create_app(about: About, answering: Answering) -> FastAPI:
             answering.prompt(messages, request, param="text")
             for messages in _conversations(request, target)
         ]
-        tasks = [asyncio.ensure_future(answering.answer(prompt)) for prompt in prompts]
+        tasks = [
+            asyncio.ensure_future(answering.answer(prompt, asking.charge)) for prompt in prompts
+        ]
         try:
             answers = await asyncio.gather(*tasks)
         finally:

@@ -20,11 +20,14 @@ from bayling import engines
 from bayling.engines.protocol import Chunk, Sampling
 from bayling.model_folder import Serving, load_chat
 from bayling.scale import ScaleConfig
+from bayling.serve import front
 from bayling.serve.answering import Answering
 from bayling.serve.app import About, create_app
 from bayling.serve.config import ServeConfig
 from bayling.serve.errors import Overloaded, Unavailable
 
+API_REPLICAS = 1
+"""Each of them watches over its share of the callers' limits."""
 _READY_WITHIN_S = 2.0
 _HEARD_LATELY_S = 5.0
 
@@ -149,6 +152,7 @@ class Api:
         )
         about = About(served.name, served.version, serving.context_length, serving.languages)
         self._fastapi = create_app(about, answering)
+        front.install(self._fastapi, config, served.version, share=1 / API_REPLICAS)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """What Serve calls, after the constructor, for the ASGI application to run."""
@@ -180,7 +184,7 @@ def application(config: ServeConfig, served: ServedModel, scale: ScaleConfig) ->
     return (
         serve.deployment(serve.ingress()(Api))
         .options(
-            num_replicas=1,
+            num_replicas=API_REPLICAS,
             ray_actor_options={"num_cpus": 0},
             max_ongoing_requests=held + 1000,
             max_constructor_retry_count=1,

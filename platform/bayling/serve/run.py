@@ -18,8 +18,14 @@ if TYPE_CHECKING:
 APPLICATION = "bayling"
 
 
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""Addresses to listen on that are none to go to → where this machine finds itself."""
+
+
 def base_url(config: ServeConfig) -> str:
-    host = f"[{config.host}]" if ":" in config.host else config.host
+    """Where the server is found from this machine."""
+    host = _EVERYWHERE.get(config.host, config.host)
+    host = f"[{host}]" if ":" in host else host
     return f"http://{host}:{config.port}"
 
 
