@@ -102,6 +102,28 @@ def test_values_arrive_with_the_types_of_their_dataclass() -> None:
     assert composed.folder == Path("outputs/my-run_1").resolve()
 
 
+def test_a_file_of_keys_is_found_from_other_folders_and_its_links_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "..data").mkdir()
+    (tmp_path / "keys.jsonl").symlink_to("..data/keys.jsonl")
+    composed = compose(["serve.keys_file=keys.jsonl"])
+    assert composed.serve.keys_file == str(tmp_path / "keys.jsonl")
+
+
+@pytest.mark.parametrize("word", ["on", "off"])
+def test_yaml_that_reads_a_word_as_a_truth_value_is_told_to_quote_it(conf: Path, word: str) -> None:
+    file = conf / "serve" / "default.yaml"
+    text = file.read_text().replace(
+        "keys_file: null", "keys_file: null" if word == "off" else "keys_file: k"
+    )
+    file.write_text(text.replace("auth: auto", f"auth: {word}"))
+    assert 'serve.auth: YAML takes on and off for true and false: write "on" or "off"' in refusal()
+    file.write_text(text.replace("auth: auto", f'auth: "{word}"'))
+    assert compose([]).serve.auth.value == word == compose([f"serve.auth={word}"]).serve.auth.value
+
+
 @pytest.mark.parametrize(
     ("override", "nearest"),
     [

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bayling import __version__
-from bayling.commands import model, plan
+from bayling.commands import key, model, plan
 from bayling.errors import GateRefused, StageFailed, UserError
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ _EPILOG = """examples:
   bayling serve recipe=quickstart            then, in another terminal:
   bayling translate "in 5 days" --to sw
   bayling model fetch recipe=bayling-7b      base weights, to the folder that the recipe names
+  bayling key new app                        a key for a server that others reach
   bayling ui                                 runs, scores and model versions in a browser
 
 exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 the gate said no
@@ -104,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
             )
     plan.register(commands)
     model.register(commands)
+    key.register(commands)
     translate = command("translate", "ask the served model for a translation", _translate)
     translate.add_argument("text", metavar="TEXT")
     translate.add_argument("--to", required=True, metavar="LANG", help="BCP-47 tag: de, zh, sw")
@@ -198,6 +200,12 @@ def _serve(arguments: argparse.Namespace) -> None:
         print(f"serving {version.name} version {version.version} at {url}", file=sys.stderr)
         print(f'try: bayling translate "in 5 days" --to sw --url {url}', file=sys.stderr)
         print(f"     curl {url}/v1/models        stop: Ctrl-C", file=sys.stderr)
+        if config.serve.needs_keys:
+            print(
+                f"it asks for a key of {config.serve.keys_file}: `translate` takes it from "
+                '$BAYLING_API_KEY,\ncurl with -H "authorization: Bearer $BAYLING_API_KEY"',
+                file=sys.stderr,
+            )
         try:
             while True:
                 time.sleep(1)

@@ -125,6 +125,9 @@ def compose(overrides: list[str]) -> Config:
     if config.model.base is not None:
         # Workers have other working directories.
         config.model.base = str(Path(config.model.base).expanduser().resolve())
+    if config.serve.keys_file is not None:
+        # Links stay: Kubernetes updates a Secret by letting one lead elsewhere.
+        config.serve.keys_file = str(Path(config.serve.keys_file).expanduser().absolute())
     config.tracking_uri = config.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or None
     config.validate()
     return config
@@ -239,6 +242,8 @@ def _explain(error: BaseException) -> str:
         r"|Value '.*' is not a valid .*)",
         text,
     )
+    if key and wrong and re.match(r"Invalid value '(True|False)', .*\bon\b", wrong.group(1)):
+        return f'{key.group(1)}: YAML takes on and off for true and false: write "on" or "off"'
     if key and wrong:
         return f"{key.group(1)}: {wrong.group(1)}"
     if key and "is not Optional" in text:

@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 
 from bayling.errors import UserError
 from bayling.serve import client, run
-from bayling.serve.config import ServeConfig
+from bayling.serve.config import Auth, ServeConfig
 
 CONF = Path(__file__).parents[2] / "conf" / "serve"
 
@@ -35,6 +35,10 @@ def test_the_defaults_and_the_shipped_files_are_valid() -> None:
         ("stream_interval_s", -1),
         ("max_ongoing_requests", 8),
         ("target_ongoing_requests", 1000),
+        ("requests_per_minute", 0),
+        ("tokens_per_minute", -1),
+        ("concurrent_requests", 0),
+        ("body_timeout_s", 0),
     ],
 )
 def test_a_value_that_cannot_work_is_refused_by_its_key(key: str, value: object) -> None:
@@ -46,6 +50,43 @@ def test_a_value_that_cannot_work_is_refused_by_its_key(key: str, value: object)
         except UserError as error:
             # "must be …, not 0" and "=0 is …" are both fine, as long as the key is in it.
             raise UserError(str(error).replace(f"serve.{key} ", f"serve.{key}= ")) from None
+
+
+def test_beyond_this_machine_keys_are_needed_and_where_they_come_from_is_told() -> None:
+    with pytest.raises(UserError, match=r"bayling key new NAME.*serve\.keys_file=keys\.jsonl"):
+        ServeConfig(host="0.0.0.0").validate()
+    with pytest.raises(UserError, match=r"serve\.auth=on .*bayling key new NAME"):
+        ServeConfig(auth=Auth.on).validate()
+    for config in (
+        ServeConfig(host="0.0.0.0", keys_file="keys.jsonl"),
+        ServeConfig(keys_file="keys.jsonl"),
+        ServeConfig(auth=Auth.on, keys_file="keys.jsonl"),
+    ):
+        config.validate()
+        assert config.needs_keys
+    for config in (ServeConfig(), ServeConfig(host="0.0.0.0", auth=Auth.off)):
+        config.validate()
+        assert not config.needs_keys
+
+
+def test_keys_that_nobody_is_asked_for_are_refused() -> None:
+    with pytest.raises(UserError, match=r"serve\.auth=off"):
+        ServeConfig(auth=Auth.off, keys_file="keys.jsonl").validate()
+
+
+@pytest.mark.parametrize(
+    "origin", ["*", "example.org", "https://example.org/", "https://*.example.org", "ftp://a.b"]
+)
+def test_a_site_whose_pages_may_ask_is_named_in_full(origin: str) -> None:
+    ServeConfig(cors_origins=["https://example.org", "http://localhost:3000"]).validate()
+    with pytest.raises(UserError, match=r"serve\.cors_origins.*https://example\.org"):
+        ServeConfig(cors_origins=[origin]).validate()
+
+
+def test_a_server_that_listens_everywhere_is_found_on_this_machine() -> None:
+    assert run.base_url(ServeConfig(host="0.0.0.0", port=8001)) == "http://127.0.0.1:8001"
+    assert run.base_url(ServeConfig(host="::")) == "http://[::1]:8000"
+    assert run.base_url(ServeConfig(host="10.0.0.7")) == "http://10.0.0.7:8000"
 
 
 def test_a_port_that_is_taken_is_named_with_the_key_that_changes_it() -> None:

@@ -27,3 +27,14 @@ def test_a_replica_that_cannot_start_gives_its_own_reason_and_leaves_nothing_run
         )
     assert "\n" not in str(caught.value) and "Traceback" not in str(caught.value)
     run.check_port(config.host, config.port)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_server_whose_keys_cannot_be_read_does_not_start(
+    model_folder: Path, tmp_path: Path
+) -> None:
+    config = small()
+    config.keys_file = str(tmp_path / "none.jsonl")
+    with pytest.raises(StageFailed, match=r"none\.jsonl \(No such file or directory\)"):
+        served = ServedModel("", "bayling", {"1": str(model_folder)})
+        run.deploy(config, served, {"1": 1.0}, ScaleConfig())

@@ -7,7 +7,7 @@ import hashlib
 import math
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -17,6 +17,9 @@ from bayling.serve.decoding import Placeholders, StopStrings, TextDecoder
 from bayling.serve.errors import ApiError, from_engine
 from bayling.serve.schema import SamplingFields
 from bayling.templates import ChatFormat, Message, TemplateError
+
+Charge = Callable[[int], None]
+"""Told how many tokens a request has used."""
 
 
 class Tokens(Protocol):
@@ -39,6 +42,8 @@ class Prompt:
 
     ids: list[int]
     sampling: Sampling
+    billed: int
+    """The tokens that its caller is charged for the prompt."""
     stops: Sequence[str] = ()
     names: Mapping[str, str] = field(default_factory=dict)
     """What to write in place of the model's placeholders."""
@@ -116,7 +121,7 @@ class Answering:
         said = "".join(message.content for message in messages)
         # Whoever writes a placeholder wants it translated as it stands.
         names = {place: name for place, name in self._names.items() if place not in said}
-        return Prompt(ids, sampling, stops, names)
+        return Prompt(ids, sampling, len(ids), stops, names)
 
     def continuation(
         self,
@@ -133,9 +138,8 @@ class Answering:
         ids = list(self.chat.tokenizer(text)["input_ids"] if isinstance(text, str) else text)
         if not ids:
             raise ApiError(400, "the prompt is empty: give at least one token", param="prompt")
-        return Prompt(
-            ids, self._sampling(fields, len(ids), new_tokens, self.chat.stop_ids, "prompt"), stops
-        )
+        sampling = self._sampling(fields, len(ids), new_tokens, self.chat.stop_ids, "prompt")
+        return Prompt(ids, sampling, len(ids), stops)
 
     def _sampling(
         self,
@@ -166,15 +170,19 @@ class Answering:
             json_schema=fields.schema_of_answer(),
         )
 
-    async def answer(self, prompt: Prompt) -> Answer:
+    async def answer(self, prompt: Prompt, charge: Charge) -> Answer:
         """The whole answer.
+
+        Args:
+            charge: told once, at the end, the tokens of the prompt and those generated; also when
+                it ends because nobody waits for it any more, but not when it was refused.
 
         Raises:
             ApiError: the model is overloaded, unavailable, too slow or broken.
         """
         # Stop strings are matched here, so the tokens have to come while they are made.
         every_s = self.limits.stream_interval_s if prompt.stops else math.inf
-        pieces = [piece async for piece in self._pieces(prompt, every_s)]
+        pieces = [piece async for piece in self._pieces(prompt, every_s, charge)]
         scores = [score for piece in pieces for score in piece.scores or ()]
         return Answer(
             "".join(piece.text for piece in pieces),
@@ -183,31 +191,34 @@ class Answering:
             pieces[-1].finish_reason or "stop",
         )
 
-    async def answer_all(self, prompts: Sequence[Prompt]) -> list[Answer]:
+    async def answer_all(self, prompts: Sequence[Prompt], charge: Charge) -> list[Answer]:
         """The answers to several prompts at a time. One that fails takes the others along.
 
         Raises:
             ApiError: as `answer`.
         """
         if len(prompts) == 1:
-            return [await self.answer(prompts[0])]
-        tasks = [asyncio.ensure_future(self.answer(prompt)) for prompt in prompts]
+            return [await self.answer(prompts[0], charge)]
+        tasks = [asyncio.ensure_future(self.answer(prompt, charge)) for prompt in prompts]
         try:
             return await asyncio.gather(*tasks)
         finally:
             for task in tasks:
                 task.cancel()
 
-    def stream(self, prompt: Prompt) -> AsyncIterator[Piece]:
+    def stream(self, prompt: Prompt, charge: Charge) -> AsyncIterator[Piece]:
         """The answer as it is made; only the last piece has a finish reason.
+
+        Args:
+            charge: as in `answer`.
 
         Raises:
             ApiError: as `answer`; the first piece comes only when tokens do, so that an
                 overloaded server can still say so with a status.
         """
-        return self._pieces(prompt, self.limits.stream_interval_s)
+        return self._pieces(prompt, self.limits.stream_interval_s, charge)
 
-    async def score(self, ids: Sequence[int], top: int) -> list[Scored]:
+    async def score(self, ids: Sequence[int], top: int, charge: Charge) -> list[Scored]:
         """How likely each token is after those before it; of all tokens but the first.
 
         Raises:
@@ -215,12 +226,16 @@ class Answering:
         """
         try:
             async with asyncio.timeout(self.limits.timeout_s):
-                return await self._tokens.score(uuid.uuid4().hex, ids, top)
+                scores = await self._tokens.score(uuid.uuid4().hex, ids, top)
         except Exception as error:
             raise from_engine(error) from error
+        charge(len(ids))
+        return scores
 
-    async def _pieces(self, prompt: Prompt, every_s: float) -> AsyncIterator[Piece]:
+    async def _pieces(self, prompt: Prompt, every_s: float, charge: Charge) -> AsyncIterator[Piece]:
         writer = _Writer(self.chat, prompt)
+        made = 0
+        refused = False  # or broken before anything came of it
         deadline = time.monotonic() + self.limits.timeout_s
         chunks = self._tokens.generate(
             uuid.uuid4().hex, prompt.ids, prompt.sampling, every_s=every_s
@@ -232,11 +247,16 @@ class Answering:
                     async with asyncio.timeout(deadline - time.monotonic()):
                         chunk = await anext(chunks)
                     piece = writer.write(chunk)
+                    made += len(piece.ids)
                     yield piece
                     if piece.finish_reason is not None:
                         return
         except Exception as error:
+            refused = not made and not isinstance(error, TimeoutError)
             raise from_engine(error) from error
+        finally:
+            if not refused:
+                charge(prompt.billed + made)
 
 
 class _Writer:
@@ -271,9 +291,9 @@ def choices(prompt: Prompt, n: int) -> list[Prompt]:
     """A prompt `n` times, each with draws of its own: the same ones for the same seed."""
     seed = prompt.sampling.seed
     if seed is None:
-        return [prompt] * n
+        return [prompt] + [replace(prompt, billed=0)] * (n - 1)
     return [prompt] + [
-        replace(prompt, sampling=replace(prompt.sampling, seed=_seed(seed, index)))
+        replace(prompt, sampling=replace(prompt.sampling, seed=_seed(seed, index)), billed=0)
         for index in range(1, n)
     ]
 

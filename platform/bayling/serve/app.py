@@ -10,12 +10,11 @@ from fastapi import FastAPI
 from bayling import __version__
 from bayling.serve import chat, completions, errors, translations
 from bayling.serve.config import ServeConfig
-from bayling.serve.envelope import Envelope
 from bayling.serve.errors import ErrorBody
 from bayling.serve.fleet import Fleet, Version
 from bayling.serve.schema import ModelCard, ModelList, Status
 
-_ERRORS = (400, 404, 413, 415, 429, 500, 503, 504)
+_ERRORS = (400, 401, 404, 408, 413, 415, 429, 500, 503, 504)
 
 
 def create_app(fleet: Fleet, ready: Callable[[], Awaitable[None]], config: ServeConfig) -> FastAPI:
@@ -30,7 +29,6 @@ def create_app(fleet: Fleet, ready: Callable[[], Awaitable[None]], config: Serve
         description=f"The model {fleet.name}.",
         responses={status: {"model": ErrorBody} for status in _ERRORS},
     )
-    app.add_middleware(Envelope, version=fleet.main_version)
     errors.install(app)
     started = int(time.time())
 

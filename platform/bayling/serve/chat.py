@@ -12,6 +12,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from bayling.serve import streams
+from bayling.serve.admission import Asking
 from bayling.serve.answering import Answer, Piece, Prompt, choices
 from bayling.serve.envelope import answered_by
 from bayling.serve.errors import ApiError, broken_off
@@ -31,7 +32,7 @@ def router(fleet: Fleet, keep_alive_s: float) -> APIRouter:
     routes = APIRouter()
 
     @routes.post("/v1/chat/completions", response_model=ChatCompletion)
-    async def chat_completions(request: ChatRequest, http: Request) -> Response:
+    async def chat_completions(request: ChatRequest, http: Request, asking: Asking) -> Response:
         """An answer to a conversation, or several, at once or as server-sent events."""
         request.refuse_unknown()
         if request.stream_options is not None and not request.stream:
@@ -48,12 +49,14 @@ def router(fleet: Fleet, keep_alive_s: float) -> APIRouter:
             "model": fleet.name,
         }
         if request.stream:
-            pieces = streams.merged([version.answering.stream(one) for one in prompts])
+            pieces = streams.merged(
+                [version.answering.stream(one, asking.charge) for one in prompts]
+            )
             begun = await streams.begun(pieces, keep_alive_s)
             with_usage = request.stream_options is not None and request.stream_options.include_usage
             events = _events(head, version, prompt, begun, len(prompts), with_usage)
             return StreamingResponse(events, media_type="text/event-stream")
-        answers = await version.answering.answer_all(prompts)
+        answers = await version.answering.answer_all(prompts, asking.charge)
         texts = TokenTexts.of(version.answering.chat.tokenizer)
 
         def logprobs(answer: Answer) -> dict[str, Any] | None:

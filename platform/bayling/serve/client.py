@@ -1,7 +1,12 @@
-"""A client for `/v1/translations`."""
+"""A client for `/v1/translations` and `/v1/chat/completions`.
+
+Where the server asks for a key, it is taken from the environment: on a command line it would be
+for everybody on the machine to read.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +14,9 @@ from typing import Any
 import httpx
 
 from bayling.errors import UserError
+
+API_KEY = "BAYLING_API_KEY"
+"""The environment variable with the key."""
 
 
 @dataclass(frozen=True)
@@ -93,16 +101,20 @@ def chat(
 
 
 def _post(url: str, path: str, body: dict[str, Any], timeout_s: float) -> httpx.Response:
+    key = os.environ.get(API_KEY, "").strip()
+    headers = {"authorization": f"Bearer {key}"} if key else {}
     try:
         # trust_env=False: a proxy meant for the outside would be asked for this machine.
         with httpx.Client(timeout=timeout_s, trust_env=False) as client:
-            response = client.post(f"{url.rstrip('/')}{path}", json=body)
+            response = client.post(f"{url.rstrip('/')}{path}", json=body, headers=headers)
     except httpx.TimeoutException:
         raise UserError(f"{url} did not answer within {timeout_s:g} s") from None
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise UserError(
             f"nothing answers at {url} ({error}): start a server with `bayling serve`"
         ) from None
+    if response.status_code == 401:
+        raise UserError(f"{url}: {_told(response)}; it is taken from {API_KEY}")
     if not response.is_success:
         raise UserError(f"{url} answered {response.status_code}: {_told(response)}")
     return response

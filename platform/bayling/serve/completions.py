@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -16,7 +16,8 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from bayling.engines.protocol import Scored
 from bayling.serve import streams
-from bayling.serve.answering import Answer, Answering, Piece, Prompt, choices
+from bayling.serve.admission import Asking
+from bayling.serve.answering import Answer, Answering, Charge, Piece, Prompt, choices
 from bayling.serve.completion_schema import Completion, CompletionChoice, CompletionRequest
 from bayling.serve.envelope import answered_by
 from bayling.serve.errors import ApiError, broken_off
@@ -32,6 +33,7 @@ class _Asked:
     text: str
     """What is echoed."""
     prompt: Prompt
+    charge: Charge
 
 
 def router(fleet: Fleet, keep_alive_s: float) -> APIRouter:
@@ -39,12 +41,14 @@ def router(fleet: Fleet, keep_alive_s: float) -> APIRouter:
     routes = APIRouter()
 
     @routes.post("/v1/completions", response_model=Completion)
-    async def completions(request: CompletionRequest, http: Request) -> Response:
+    async def completions(request: CompletionRequest, http: Request, asking: Asking) -> Response:
         """Continuations of one text or of several, at once or as server-sent events."""
         request.refuse_unknown()
         version = fleet.choose(request.model, str(request.prompt)[:200])
         answered_by(http, version.version)
-        asked = [_asked(version.answering, request, one) for one in request.prompts()]
+        asked = [
+            _asked(version.answering, request, one, asking.charge) for one in request.prompts()
+        ]
         prompt_tokens = sum(len(one.prompt.ids) for one in asked)
         head: dict[str, Any] = {
             "id": f"cmpl-{uuid.uuid4().hex}",
@@ -57,7 +61,7 @@ def router(fleet: Fleet, keep_alive_s: float) -> APIRouter:
             echoes = [one.text if request.echo else "" for one in asked for _ in range(n)]
             pieces = streams.merged(
                 [
-                    version.answering.stream(choice)
+                    version.answering.stream(choice, asking.charge)
                     for one in asked
                     for choice in choices(one.prompt, n)
                 ]
@@ -79,27 +83,35 @@ def router(fleet: Fleet, keep_alive_s: float) -> APIRouter:
     return routes
 
 
-def _asked(answering: Answering, request: CompletionRequest, text: str | list[int]) -> _Asked:
+def _asked(
+    answering: Answering, request: CompletionRequest, text: str | list[int], charge: Charge
+) -> _Asked:
     # With no new tokens asked for, the engine is not asked for any either.
     new = request.new_tokens()
     prompt = answering.continuation(text, request, new, request.stops())
     if not isinstance(text, str):
         text = str(answering.chat.tokenizer.decode(prompt.ids, skip_special_tokens=False))
-    return _Asked(text, prompt)
+    return _Asked(text, prompt, charge)
 
 
 async def _choices(
-    answering: Answering, request: CompletionRequest, asked: _Asked, n: int, first: int
+    answering: Answering,
+    request: CompletionRequest,
+    asked: _Asked,
+    n: int,
+    first: int,
 ) -> list[tuple[Answer, CompletionChoice]]:
     """The answers to one prompt, as they are and as they are sent."""
     scored: list[Scored | None] | None = None
+    prompt = asked.prompt
     if request.echo and request.logprobs is not None:
-        ids = asked.prompt.ids
+        ids = prompt.ids
         # Of the first token nobody can say how likely it is.
-        rest = await answering.score(ids, request.logprobs) if len(ids) > 1 else []
+        rest = await answering.score(ids, request.logprobs, asked.charge) if len(ids) > 1 else []
         scored = [None, *rest]
-    if asked.prompt.sampling.max_new_tokens:
-        answers = await answering.answer_all(choices(asked.prompt, n))
+        prompt = replace(prompt, billed=0)  # that was paid for just now
+    if prompt.sampling.max_new_tokens:
+        answers = await answering.answer_all(choices(prompt, n), asked.charge)
     else:
         answers = [Answer("", [], None if request.logprobs is None else [], "length")] * n
     texts = TokenTexts.of(answering.chat.tokenizer)
@@ -110,7 +122,7 @@ async def _choices(
         if scored is None:
             start = len(asked.text) if request.echo else 0
             return texts.completion(answer.ids, answer.scores, start)
-        ids = [*asked.prompt.ids, *answer.ids]
+        ids = [*prompt.ids, *answer.ids]
         return texts.completion(ids, [*scored, *answer.scores], 0)
 
     return [

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, EnumMeta
 from typing import Any, get_type_hints
 
 from bayling.errors import UserError
+from bayling.serve.limits import Limits
 
 IDENTITY = {
     "[NAME]": "BayLing",
@@ -34,6 +36,14 @@ class Dtype(Enum):
     float32 = "float32"
     bfloat16 = "bfloat16"
     float16 = "float16"
+
+
+class Auth(Enum):
+    """Whether callers need a key; `auto`: beyond this machine, and wherever there are keys."""
+
+    auto = "auto"
+    on = "on"
+    off = "off"
 
 
 @dataclass
@@ -73,6 +83,21 @@ class ServeConfig:
     """A stream that has nothing to say for so long sends a comment, lest somebody close it."""
     identity: dict[str, str] = field(default_factory=lambda: dict(IDENTITY))
     """What is written in place of the placeholders that anonymised BayLing models write."""
+    auth: Auth = Auth.auto
+    keys_file: str | None = None
+    """A file of keys, or a folder of such files, as `bayling key new` writes them. The process
+    that answers HTTP reads it; on a cluster that is on any node, so mount a Secret on all."""
+    requests_per_minute: int | None = None
+    """This and the two below are for every key that has none of its own. Where no key is asked
+    for they hold for all callers together."""
+    tokens_per_minute: int | None = None
+    concurrent_requests: int | None = None
+    cors_origins: list[str] = field(default_factory=list)
+    """Web sites, such as https://example.org, whose pages may ask from a browser."""
+    open_metrics: bool = False
+    """Whether /metrics can be read without a key."""
+    body_timeout_s: float = 30.0
+    """Within which a request's body must arrive."""
 
     @staticmethod
     def read(written: Mapping[str, Any]) -> ServeConfig:
@@ -84,13 +109,40 @@ class ServeConfig:
         }
         return ServeConfig(**values)
 
+    @property
+    def needs_keys(self) -> bool:
+        """Whether callers have to send one."""
+        if self.auth is Auth.auto:
+            return self.host not in LOCAL_HOSTS or self.keys_file is not None
+        return self.auth is Auth.on
+
+    @property
+    def limits(self) -> Limits:
+        """Those of keys that have none of their own."""
+        return Limits(self.requests_per_minute, self.tokens_per_minute, self.concurrent_requests)
+
     def validate(self) -> None:
         """Raise UserError for values that cannot work."""
-        if self.host not in LOCAL_HOSTS:
+        if self.needs_keys and self.keys_file is None:
+            why = "serve.auth=on asks callers for a key"
+            if self.auth is Auth.auto:
+                why = f"serve.host={self.host} lets in everybody who reaches this machine"
             raise UserError(
-                f"serve.host={self.host} would let everybody in who reaches this machine, and "
-                f"the API asks for no key: use one of {', '.join(LOCAL_HOSTS)}"
+                f"{why}, and there are no keys: make one with `bayling key new NAME`, and name "
+                "its file with serve.keys_file=keys.jsonl"
             )
+        if self.auth is Auth.off and self.keys_file is not None:
+            raise UserError(
+                f"serve.keys_file={self.keys_file} is of no use with serve.auth=off, which lets "
+                "everybody in: leave one of them out"
+            )
+        for origin in self.cors_origins:
+            if not re.fullmatch(r"https?://[^/\s*?#@]+", origin):
+                raise UserError(
+                    f"serve.cors_origins has {origin!r}: name each site in full and without a "
+                    "path, such as https://example.org"
+                )
+        self.limits.check("serve.")
         if not 1 <= self.port <= 65535:
             raise UserError(f"serve.port must be between 1 and 65535, not {self.port}")
         for key in (
@@ -107,6 +159,7 @@ class ServeConfig:
             "target_ongoing_requests",
             "request_timeout_s",
             "startup_timeout_s",
+            "body_timeout_s",
             "cold_start_wait_s",
             "keep_alive_s",
         ):

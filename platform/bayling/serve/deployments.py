@@ -20,6 +20,7 @@ from ray.serve.config import AutoscalingConfig
 from bayling import engines
 from bayling.engines.protocol import Chunk, EngineFailed, Sampling, Scored
 from bayling.model_folder import Serving, load_chat
+from bayling.serve import front
 from bayling.serve.answering import Answering, Limits
 from bayling.serve.app import create_app
 from bayling.serve.application import Arguments, engine_application
@@ -30,6 +31,8 @@ from bayling.serve.remote import RemoteTokens
 
 log = logging.getLogger(__name__)
 
+API_REPLICAS = 1
+"""Each of them watches over its share of the callers' limits."""
 _ENGINE_HEALTH_PERIOD_S = 2.0
 _TELL_WITHIN_S = 0.5
 """What a replica whose engine has ended gives its requests to be told so."""
@@ -111,6 +114,13 @@ class Api:
             await readiness.check(engine_application(self._fleet.main.version))
 
         self._fastapi = create_app(self._fleet, ready, arguments.config)
+        front.install(
+            self._fastapi,
+            arguments.config,
+            self._fleet.main_version,
+            share=1 / API_REPLICAS,
+            name_requests=arguments.listen,
+        )
         self._listener: Listener | None = None
 
     async def reconfigure(self, plan: dict[str, Any]) -> None:
@@ -189,7 +199,7 @@ def api(arguments: dict[str, Any]) -> serve.Application:
     deployed = serve.deployment(Api if own.listen else serve.ingress()(Api))
     return deployed.options(
         name="Api",
-        num_replicas=1,
+        num_replicas=API_REPLICAS,
         ray_actor_options={"num_cpus": 0},
         max_ongoing_requests=held + 1000,
         max_constructor_retry_count=1,

@@ -15,9 +15,14 @@ from bayling.scale import Device, ScaleConfig
 from bayling.serve.application import API, Arguments, ServedModel, applications
 from bayling.serve.config import ServeConfig
 
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""Addresses to listen on that are none to go to → where this machine finds itself."""
+
 
 def base_url(config: ServeConfig) -> str:
-    host = f"[{config.host}]" if ":" in config.host else config.host
+    """Where the server is found from this machine."""
+    host = _EVERYWHERE.get(config.host, config.host)
+    host = f"[{host}]" if ":" in host else host
     return f"http://{host}:{config.port}"
 
 

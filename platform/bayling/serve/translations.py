@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request
 from bayling.errors import UserError
 from bayling.languages import parse
 from bayling.prompts import translate_prompt
+from bayling.serve.admission import Asking
 from bayling.serve.envelope import answered_by
 from bayling.serve.errors import ApiError
 from bayling.serve.fleet import Fleet, conversation_key
@@ -19,7 +20,9 @@ def router(fleet: Fleet) -> APIRouter:
     routes = APIRouter()
 
     @routes.post("/v1/translations")
-    async def translations(request: TranslationRequest, http: Request) -> TranslationResponse:
+    async def translations(
+        request: TranslationRequest, http: Request, asking: Asking
+    ) -> TranslationResponse:
         """Translations of one text or of several, or the next turn of refining one."""
         request.refuse_unknown()
         source = _language(request.source, "source") if request.source else None
@@ -30,7 +33,7 @@ def router(fleet: Fleet) -> APIRouter:
         prompts = [
             version.answering.prompt(messages, request, param="text") for messages in conversations
         ]
-        answers = await version.answering.answer_all(prompts)
+        answers = await version.answering.answer_all(prompts, asking.charge)
         return TranslationResponse(
             model=fleet.name,
             translations=[

@@ -1,0 +1,70 @@
+"""Everything that stands before the routes, in the order in which a request meets it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from bayling.serve.admission import Admission
+from bayling.serve.body import WholeBody
+from bayling.serve.config import LOCAL_HOSTS, ServeConfig
+from bayling.serve.envelope import Envelope
+from bayling.serve.keyring import KeyRing
+from bayling.serve.local_names import LocalNamesOnly
+from bayling.serve.presence import WhileAwaited
+
+_READABLE_BY_SCRIPTS = (
+    "retry-after",
+    "x-bayling-model-version",
+    "x-request-id",
+    *(
+        f"x-ratelimit-{what}-{kind}"
+        for what in ("limit", "remaining", "reset")
+        for kind in ("requests", "tokens")
+    ),
+)
+
+
+def install(
+    app: FastAPI,
+    config: ServeConfig,
+    version: Callable[[], str],
+    *,
+    share: float = 1.0,
+    name_requests: bool = True,
+) -> None:
+    """Put it before an app's routes.
+
+    Args:
+        version: the model's, for answers that no version has been chosen for.
+        share: the part of each caller's limits that holds in this process.
+        name_requests: whether answers are given an `x-request-id` here.
+
+    Raises:
+        UserError: the keys cannot be read.
+    """
+    keys = None
+    if config.needs_keys:
+        assert config.keys_file is not None  # validate() saw to it
+        keys = KeyRing(Path(config.keys_file))
+    # The last one added is the first that a request meets.
+    app.add_middleware(WhileAwaited)
+    app.add_middleware(WholeBody, timeout_s=config.body_timeout_s)
+    app.add_middleware(
+        Admission, keys, config.limits, share=share, open_metrics=config.open_metrics
+    )
+    if config.cors_origins:
+        # Before admission: a browser asks without a key whether it may send one.
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=config.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=_READABLE_BY_SCRIPTS,
+        )
+    if keys is None and config.host in LOCAL_HOSTS:
+        app.add_middleware(LocalNamesOnly)
+    app.add_middleware(Envelope, version=version, name_requests=name_requests)
