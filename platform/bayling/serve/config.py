@@ -4,23 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from enum import Enum, EnumMeta
 from typing import Any, get_type_hints
 
 from bayling.errors import UserError
 from bayling.serve.limits import Limits
 
-IDENTITY = {
-    "[NAME]": "BayLing",
-    "[INSTITUTE]": "the NLP group of the Institute of Computing Technology, Chinese Academy of "
-    "Sciences (ICT/CAS)",
-    "[CREATE_TIME]": "2023",
-    "[名字]": "百聆",
-    "[机构]": "中国科学院计算技术研究所自然语言处理研究组",
-    "[开发时间]": "2023年",
-}
-"""Who the published BayLing models are."""
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 
@@ -47,6 +37,33 @@ class Auth(Enum):
 
 
 @dataclass
+class Identity:
+    """Who the model says that it is: what is written in place of the placeholders that the
+    published, anonymised BayLing models write."""
+
+    name: str = "BayLing"
+    institute: str = (
+        "the NLP group of the Institute of Computing Technology, Chinese Academy of Sciences "
+        "(ICT/CAS)"
+    )
+    created: str = "2023"
+    name_zh: str = "百聆"
+    institute_zh: str = "中国科学院计算技术研究所自然语言处理研究组"
+    created_zh: str = "2023年"
+
+    def by_placeholder(self) -> dict[str, str]:
+        """Placeholder → what to write."""
+        return {
+            "[NAME]": self.name,
+            "[INSTITUTE]": self.institute,
+            "[CREATE_TIME]": self.created,
+            "[名字]": self.name_zh,
+            "[机构]": self.institute_zh,
+            "[开发时间]": self.created_zh,
+        }
+
+
+@dataclass
 class ServeConfig:
     """Where the model listens, and how much it takes on."""
 
@@ -66,11 +83,18 @@ class ServeConfig:
     stream_interval_s: float = 0.03
     """The least time between two events of a stream. Tokens made meanwhile travel together."""
     min_replicas: int = 1
+    """0 lets the engines go when nobody asks, but never the API: the next request waits for one
+    to start."""
     max_replicas: int = 2
     target_ongoing_requests: float = 24.0
     """Requests per replica, above which replicas are added and below which they are removed."""
+    look_back_s: float = 10.0
+    """Over how long the number of requests is averaged."""
     upscale_delay_s: float = 10.0
+    """How long it has to ask for more replicas before they start; and the same for fewer, and for
+    the last one where min_replicas is 0."""
     downscale_delay_s: float = 120.0
+    downscale_to_zero_delay_s: float = 600.0
     max_ongoing_requests: int = 64
     """Requests that one replica holds: those beyond `max_batch` wait inside it."""
     max_queued_requests: int = 128
@@ -81,8 +105,7 @@ class ServeConfig:
     """How long a request waits for a replica to take it, while one starts. Then it gets 503."""
     keep_alive_s: float = 10.0
     """A stream that has nothing to say for so long sends a comment, lest somebody close it."""
-    identity: dict[str, str] = field(default_factory=lambda: dict(IDENTITY))
-    """What is written in place of the placeholders that anonymised BayLing models write."""
+    identity: Identity = field(default_factory=Identity)
     auth: Auth = Auth.auto
     keys_file: str | None = None
     """A file of keys, or a folder of such files, as `bayling key new` writes them. The process
@@ -102,11 +125,12 @@ class ServeConfig:
     @staticmethod
     def read(written: Mapping[str, Any]) -> ServeConfig:
         """What `dataclasses.asdict` and JSON made of a configuration, made one again."""
-        types = get_type_hints(ServeConfig)
-        enums = {key: of for key, of in types.items() if isinstance(of, EnumMeta)}
-        values = {
-            key: enums[key](value) if key in enums else value for key, value in written.items()
-        }
+        values = dict(written)
+        for key, of in get_type_hints(ServeConfig).items():
+            if isinstance(of, EnumMeta):
+                values[key] = of(values[key])
+            elif isinstance(of, type) and is_dataclass(of):
+                values[key] = of(**values[key])
         return ServeConfig(**values)
 
     @property
@@ -162,10 +186,17 @@ class ServeConfig:
             "body_timeout_s",
             "cold_start_wait_s",
             "keep_alive_s",
+            "look_back_s",
         ):
             if getattr(self, key) <= 0:
                 raise UserError(f"serve.{key} must be above 0, not {getattr(self, key)}")
-        for key in ("min_replicas", "stream_interval_s", "upscale_delay_s", "downscale_delay_s"):
+        for key in (
+            "min_replicas",
+            "stream_interval_s",
+            "upscale_delay_s",
+            "downscale_delay_s",
+            "downscale_to_zero_delay_s",
+        ):
             if getattr(self, key) < 0:
                 raise UserError(f"serve.{key} must be 0 or more, not {getattr(self, key)}")
         if self.max_replicas < self.min_replicas:

@@ -156,7 +156,7 @@ class Api:
                 stream_interval_s=config.stream_interval_s,
                 timeout_s=config.request_timeout_s,
             ),
-            config.identity,
+            config.identity.by_placeholder(),
         )
         return Version(self._arguments.served.name, version, serving.languages, answering)
 
@@ -179,10 +179,14 @@ def engine(arguments: dict[str, Any]) -> serve.Application:
             graceful_shutdown_timeout_s=config.request_timeout_s,
             autoscaling_config=AutoscalingConfig(
                 min_replicas=config.min_replicas,
+                # One in any case: a version that does not even load is to be found out now.
+                initial_replicas=max(1, config.min_replicas),
                 max_replicas=config.max_replicas,
                 target_ongoing_requests=config.target_ongoing_requests,
+                look_back_period_s=config.look_back_s,
                 upscale_delay_s=config.upscale_delay_s,
                 downscale_delay_s=config.downscale_delay_s,
+                downscale_to_zero_delay_s=config.downscale_to_zero_delay_s,
             ),
         )
         .bind(own, version)
