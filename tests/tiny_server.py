@@ -1,9 +1,12 @@
-"""A configuration of the serve stage with limits that a test can reach."""
+"""A server with limits that a test can reach, and a look at how busy it is."""
 
 from __future__ import annotations
 
+import time
+
 from running import free_port
 
+from bayling.serve import run
 from bayling.serve.config import ServeConfig
 
 
@@ -19,3 +22,21 @@ def small(port: int | None = None) -> ServeConfig:
         max_new_tokens=40,
         startup_timeout_s=120,
     )
+
+
+def ongoing() -> int:
+    """How many requests the engine generates for or has waiting."""
+    from ray import serve
+
+    handle = serve.get_deployment_handle("Engine", run.APPLICATION)
+    count: int = handle.ongoing.remote().result(timeout_s=10)
+    return count
+
+
+def comes_to_rest(within_s: float = 8) -> bool:
+    deadline = time.monotonic() + within_s
+    while ongoing():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True

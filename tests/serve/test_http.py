@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,9 +11,8 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from ray import serve
 from tiny_model import CONTEXT
-from tiny_server import small
+from tiny_server import comes_to_rest, ongoing, small
 
 from bayling.engines.protocol import Sampling
 from bayling.engines.transformers import TransformersEngine
@@ -52,21 +50,6 @@ def expected(model_folder: Path) -> dict[str, str]:
     engine.close()
     decoded = [chat.tokenizer.decode(answer.ids, skip_special_tokens=True) for answer in answers]
     return dict(zip(texts, decoded, strict=True))
-
-
-def ongoing() -> int:
-    handle = serve.get_deployment_handle("Engine", run.APPLICATION)
-    count: int = handle.ongoing.remote().result(timeout_s=10)
-    return count
-
-
-def comes_to_rest(within_s: float = 8) -> bool:
-    deadline = time.monotonic() + within_s
-    while ongoing():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 def test_openais_client_chats_and_streams_the_same_answer(
@@ -140,7 +123,7 @@ def test_translations_of_one_text_and_of_several(
     one = http.post("/v1/translations", json={"text": "Good morning", "target": "deu"}).json()
     [translation] = one["translations"]
     assert translation["text"] == expected["translation"]
-    assert (translation["target"], translation["source"]) == ("de", None)
+    assert (translation["target"], translation["source"]) == ("de", "en")
     assert one["model"] == "bayling"
     several = http.post(
         "/v1/translations",

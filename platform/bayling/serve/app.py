@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import time
@@ -15,10 +14,7 @@ from fastapi import FastAPI
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from bayling import __version__
-from bayling.errors import UserError
-from bayling.languages import parse
-from bayling.prompts import translate_prompt
-from bayling.serve import errors
+from bayling.serve import errors, translations
 from bayling.serve.answering import Answering, Piece, Prompt
 from bayling.serve.envelope import Envelope
 from bayling.serve.errors import ApiError, ErrorBody
@@ -30,12 +26,8 @@ from bayling.serve.schema import (
     ModelCard,
     ModelList,
     Status,
-    Translation,
-    TranslationRequest,
-    TranslationResponse,
     Usage,
 )
-from bayling.templates import Message
 
 log = logging.getLogger(__name__)
 
@@ -50,10 +42,16 @@ class About:
     version: str
     context_length: int
     languages: list[str]
+    page: str | None = None
+    """Where the version can be looked at: its page in MLflow."""
 
 
-def create_app(about: About, answering: Answering) -> FastAPI:
-    """The API over one model."""
+def create_app(about: About, answering: Answering, *, at_once: int = 8) -> FastAPI:
+    """The API over one model.
+
+    Args:
+        at_once: how many translations of one request are made side by side.
+    """
     app = FastAPI(
         title="BayLing",
         version=__version__,
@@ -70,6 +68,7 @@ def create_app(about: About, answering: Answering) -> FastAPI:
         version=about.version,
         context_length=about.context_length,
         languages=about.languages,
+        page=about.page,
     )
 
     def check_model(name: str | None) -> None:
@@ -141,66 +140,10 @@ def create_app(about: About, answering: Answering) -> FastAPI:
         )
         return JSONResponse(completion.model_dump())
 
-    @app.post("/v1/translations")
-    async def translations(request: TranslationRequest) -> TranslationResponse:
-        """Translations of one text or of several, or the next turn of refining one."""
-        request.refuse_unknown()
-        check_model(request.model)
-        source = _language(request.source, "source") if request.source else None
-        target = _language(request.target, "target") if request.target else None
-        prompts = [
-            answering.prompt(messages, request, param="text")
-            for messages in _conversations(request, target)
-        ]
-        tasks = [asyncio.ensure_future(answering.answer(prompt)) for prompt in prompts]
-        try:
-            answers = await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:  # one that failed takes the others along
-                task.cancel()
-        return TranslationResponse(
-            model=about.name,
-            translations=[
-                Translation(
-                    text=answer.text,
-                    source=source,
-                    target=target,
-                    finish_reason=answer.finish_reason,
-                )
-                for answer in answers
-            ],
-            usage=_usage(
-                sum(len(prompt.ids) for prompt in prompts), sum(a.tokens for a in answers)
-            ),
-        )
-
+    app.include_router(
+        translations.router(about.name, about.languages, answering, check_model, at_once=at_once)
+    )
     return app
-
-
-def _conversations(request: TranslationRequest, target: str | None) -> list[list[Message]]:
-    """What the model is asked: one conversation for each text."""
-    texts = [request.text] if isinstance(request.text, str) else request.text
-    if not texts:
-        raise ApiError(400, "text is an empty list: give at least one", param="text")
-    if request.history:
-        if not isinstance(request.text, str):
-            raise ApiError(400, "a history goes on with one text, not with several", param="text")
-        turns = texts
-    elif target is None:
-        raise ApiError(400, "target is missing: name a language, for example de", param="target")
-    else:
-        turns = [translate_prompt(text, target, request.prompt_language) for text in texts]
-    if request.instructions:
-        turns = [f"{turn}\n{request.instructions}" for turn in turns]
-    history = [message.message() for message in request.history]
-    return [[*history, Message("user", turn)] for turn in turns]
-
-
-def _language(code: str, param: str) -> str:
-    try:
-        return parse(code)
-    except UserError as error:
-        raise ApiError(400, str(error), param=param, code="unknown_language") from None
 
 
 def _usage(prompt_tokens: int, completion_tokens: int) -> Usage:

@@ -148,7 +148,8 @@ class Api:
             timeout_s=config.request_timeout_s,
         )
         about = About(served.name, served.version, serving.context_length, serving.languages)
-        self._fastapi = create_app(about, answering)
+        # One long list takes half a replica, and so leaves room for everybody else.
+        self._fastapi = create_app(about, answering, at_once=max(1, config.max_batch // 2))
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """What Serve calls, after the constructor, for the ASGI application to run."""
