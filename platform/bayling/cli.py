@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bayling import __version__
-from bayling.commands import model, plan
+from bayling.commands import model, plan, translate
 from bayling.errors import GateRefused, StageFailed, UserError
 
 if TYPE_CHECKING:
@@ -104,12 +104,7 @@ def _parser() -> argparse.ArgumentParser:
             )
     plan.register(commands)
     model.register(commands)
-    translate = command("translate", "ask the served model for a translation", _translate)
-    translate.add_argument("text", metavar="TEXT")
-    translate.add_argument("--to", required=True, metavar="LANG", help="BCP-47 tag: de, zh, sw")
-    translate.add_argument("--from", dest="source", metavar="LANG")
-    translate.add_argument("--instructions", metavar="TEXT", help="what else is asked for")
-    translate.add_argument("--url", default="http://127.0.0.1:8000", help="default: %(default)s")
+    translate.register(commands)
     ui = command("ui", "the MLflow dashboard on this machine", _ui)
     ui.add_argument(
         "overrides", nargs="*", metavar="KEY=VALUE", help="output_dir=…, tracking_uri=…"
@@ -207,19 +202,6 @@ def _serve(arguments: argparse.Namespace) -> None:
             # On a cluster that was there before, too: this command is the server.
             if take_down or config.scale.ray_address or os.environ.get("RAY_ADDRESS"):
                 serving.shutdown()
-
-
-def _translate(arguments: argparse.Namespace) -> None:
-    from bayling.serve.client import translate
-
-    answer = translate(
-        arguments.url,
-        arguments.text,
-        arguments.to,
-        source=arguments.source,
-        instructions=arguments.instructions,
-    )
-    print(answer.text)
 
 
 def _ui(arguments: argparse.Namespace) -> None:
