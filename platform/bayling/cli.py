@@ -192,7 +192,7 @@ def _serve(arguments: argparse.Namespace) -> None:
         url = serving.deploy(config.serve, served, config.scale)
         print(f"serving {version.name} version {version.version} at {url}", file=sys.stderr)
         print(f'try: bayling translate "in 5 days" --to sw --url {url}', file=sys.stderr)
-        print(f"     curl {url}/v1/models        stop: Ctrl-C", file=sys.stderr)
+        print(f"     or open {url}/ in a browser        stop: Ctrl-C", file=sys.stderr)
         try:
             while True:
                 time.sleep(1)

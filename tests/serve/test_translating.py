@@ -8,79 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from scripted_model import Rule, scripted_app
 from tiny_model import CONTEXT
 
-from bayling.engines.protocol import Chunk, Sampling
-from bayling.model_folder import load_chat
-from bayling.serve.answering import Answering
-from bayling.serve.app import About, create_app
 from bayling.serve.errors import Overloaded
-from bayling.templates import ChatFormat
-
-LANGUAGES = ["en", "de", "zh", "hi", "ar"]
-Rule = Callable[[str], str | Exception]
-"""The prompt → the answer, or what happens instead."""
-
-
-class Scripted:
-    """`Tokens` that answers by a rule, one token at a time; knows how many it answers at once."""
-
-    def __init__(self, chat: ChatFormat, rule: Rule) -> None:
-        self._chat = chat
-        self._rule = rule
-        self.prompts: list[str] = []
-        self.now = 0
-        self.most = 0
-        self.cancelled = 0
-
-    async def generate(
-        self, request_id: str, token_ids: Sequence[int], sampling: Sampling, *, every_s: float
-    ) -> AsyncIterator[Chunk]:
-        prompt = str(self._chat.tokenizer.decode(list(token_ids), skip_special_tokens=True))
-        self.prompts.append(prompt)
-        self.now += 1
-        self.most = max(self.most, self.now)
-        try:
-            answer = self._rule(prompt)
-            if isinstance(answer, Exception):
-                raise answer
-            for token in self._chat.tokenizer.encode(answer, add_special_tokens=False):
-                await asyncio.sleep(0)
-                yield Chunk([token])
-            yield Chunk([], "stop")
-        except (GeneratorExit, asyncio.CancelledError):
-            self.cancelled += 1
-            raise
-        finally:
-            self.now -= 1
-
-    async def ready(self) -> None:
-        return
 
 
 class Server:
     """The whole API over a scripted model, in this process."""
 
     def __init__(self, folder: Path, rule: Rule, context: int = CONTEXT, at_once: int = 3) -> None:
-        chat = load_chat(folder, "bayling")
-        self.model = Scripted(chat, rule)
-        answering = Answering(
-            chat,
-            self.model,
-            context_length=context,
-            max_new_tokens=40,
-            stream_interval_s=0,
-            timeout_s=30,
-        )
-        self._app = create_app(
-            About("bayling", "7", context, LANGUAGES), answering, at_once=at_once
-        )
+        self.model, self._app = scripted_app(folder, rule, context=context, at_once=at_once)
+        self.left = 0
+        """How many answers were still being made a moment after the last response."""
 
     def post(self, **body: Any) -> httpx.Response:
         async def ask() -> httpx.Response:

@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from bayling import __version__
-from bayling.serve import errors, translations
+from bayling.serve import errors, playground, translations
 from bayling.serve.answering import Answering, Piece, Prompt
 from bayling.serve.envelope import Envelope
 from bayling.serve.errors import ApiError, ErrorBody
@@ -143,6 +143,7 @@ def create_app(about: About, answering: Answering, *, at_once: int = 8) -> FastA
     app.include_router(
         translations.router(about.name, about.languages, answering, check_model, at_once=at_once)
     )
+    app.include_router(playground.router())
     return app
 
 
