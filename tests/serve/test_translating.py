@@ -31,7 +31,8 @@ class Server:
     def post(self, **body: Any) -> httpx.Response:
         async def ask() -> httpx.Response:
             transport = httpx.ASGITransport(self._app)
-            async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            url = "http://localhost"
+            async with httpx.AsyncClient(transport=transport, base_url=url) as client:
                 response = await client.post("/v1/translations", json=body)
             await asyncio.sleep(0.02)
             self.left = self.model.now

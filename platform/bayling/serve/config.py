@@ -88,7 +88,7 @@ class ServeConfig:
     max_replicas: int = 2
     target_ongoing_requests: float = 24.0
     """Requests per replica, above which replicas are added and below which they are removed."""
-    look_back_s: float = 10.0
+    look_back_s: float = 20.0
     """Over how long the number of requests is averaged."""
     upscale_delay_s: float = 10.0
     """How long it has to ask for more replicas before they start; and the same for fewer, and for
@@ -105,6 +105,9 @@ class ServeConfig:
     """How long a request waits for a replica to take it, while one starts. Then it gets 503."""
     keep_alive_s: float = 10.0
     """A stream that has nothing to say for so long sends a comment, lest somebody close it."""
+    mlflow_url: str | None = None
+    """Where people open MLflow in a browser, for links to a version's page. Without it the
+    tracking server's address, or for a local store where `bayling ui` shows it."""
     identity: Identity = field(default_factory=Identity)
     auth: Auth = Auth.auto
     keys_file: str | None = None
@@ -139,6 +142,11 @@ class ServeConfig:
         if self.auth is Auth.auto:
             return self.host not in LOCAL_HOSTS or self.keys_file is not None
         return self.auth is Auth.on
+
+    @property
+    def capacity(self) -> int:
+        """The requests that all engines together have at work or waiting at most."""
+        return self.max_replicas * self.max_ongoing_requests + self.max_queued_requests
 
     @property
     def limits(self) -> Limits:

@@ -20,6 +20,7 @@ from ray.serve.config import AutoscalingConfig
 from bayling import engines
 from bayling.engines.protocol import Chunk, EngineFailed, Sampling, Scored
 from bayling.model_folder import Serving, load_chat
+from bayling.registry.pages import version_page
 from bayling.serve import front
 from bayling.serve.answering import Answering, Limits
 from bayling.serve.app import create_app
@@ -158,7 +159,9 @@ class Api:
             ),
             config.identity.by_placeholder(),
         )
-        return Version(self._arguments.served.name, version, serving.languages, answering)
+        served = self._arguments.served
+        page = version_page(config.mlflow_url or served.tracking_uri, served.name, version)
+        return Version(served.name, version, serving.languages, answering, page)
 
 
 def engine(arguments: dict[str, Any]) -> serve.Application:
@@ -197,14 +200,13 @@ def api(arguments: dict[str, Any]) -> serve.Application:
     """The API before the engines of all versions."""
     own = Arguments.read(arguments)
     config = own.config
-    # The API holds every request that the engines hold or have queued, and refuses the rest
-    # itself, with a body that clients understand; Serve's own refusal has none.
-    held = config.max_replicas * config.max_ongoing_requests + config.max_queued_requests
     deployed = serve.deployment(Api if own.listen else serve.ingress()(Api))
     return deployed.options(
         name="Api",
         num_replicas=API_REPLICAS,
         ray_actor_options={"num_cpus": 0},
-        max_ongoing_requests=held + 1000,
+        # More than it takes: it refuses the rest itself, with a body that clients understand, and
+        # Serve's own refusal has none.
+        max_ongoing_requests=config.capacity + 1000,
         max_constructor_retry_count=1,
     ).bind(own)
