@@ -3,6 +3,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
+import openai
 import pytest
 from tiny_model import make_model
 from tiny_server import engine, small
@@ -24,3 +26,14 @@ def server(ray_cluster: None, model_folder: Path) -> Iterator[str]:
     yield run.deploy(small(), served, {"7": 1.0}, ScaleConfig())
     run.shutdown()
     engine.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def http(server: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server, timeout=60, trust_env=False) as http:
+        yield http
+
+
+@pytest.fixture(scope="module")
+def gpt(server: str) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{server}/v1", api_key="none", max_retries=0)

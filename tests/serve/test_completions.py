@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +17,6 @@ from bayling.model_folder import load_chat
 
 TEXT = "Der 21. März 2024 war ein Donnerstag. 今天"
 HELLO = [{"role": "user", "content": "Hello"}]
-
-
-@pytest.fixture(scope="module")
-def http(server: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server, timeout=60, trust_env=False) as http:
-        yield http
-
-
-@pytest.fixture(scope="module")
-def gpt(server: str) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{server}/v1", api_key="none", max_retries=0)
 
 
 @pytest.fixture(scope="module")

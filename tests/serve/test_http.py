@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -26,17 +25,6 @@ from bayling.templates import Message
 
 HELLO = [{"role": "user", "content": "Hello"}]
 CHAT = {"model": "bayling", "messages": HELLO}
-
-
-@pytest.fixture(scope="module")
-def http(server: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server, timeout=60, trust_env=False) as http:
-        yield http
-
-
-@pytest.fixture(scope="module")
-def gpt(server: str) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{server}/v1", api_key="none", max_retries=0)
 
 
 @pytest.fixture(scope="module")

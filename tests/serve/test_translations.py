@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -15,12 +14,6 @@ from tiny_server import comes_to_rest, ongoing, small
 
 from bayling.cli import main
 from bayling.serve import client
-
-
-@pytest.fixture(scope="module")
-def http(server: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server, timeout=60, trust_env=False) as http:
-        yield http
 
 
 def test_a_stream_adds_up_to_the_answer_without_one(http: httpx.Client) -> None:
