@@ -236,7 +236,7 @@ def test_an_answer_in_one_piece_tells_how_long_it_waited_and_took(
     began = time.monotonic()
     *running, behind = asyncio.run(asyncio.wait_for(full(), 60))
     took = time.monotonic() - began
-    assert all(0 <= one.waiting_s and 0 < one.decoding_s < took for one in running)
+    assert all(one.waiting_s >= 0 and 0 < one.decoding_s < took for one in running)
     # It got its place when the first of the others had left.
     assert behind.waiting_s > min(one.decoding_s for one in running) > behind.decoding_s
 

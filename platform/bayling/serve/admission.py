@@ -13,6 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from bayling.serve import observed
 from bayling.serve.errors import ApiError
 from bayling.serve.keyring import KeyRing
 from bayling.serve.limits import LimitReached, Limits, Meter, Meters
@@ -26,6 +27,7 @@ behind it, and `/docs` runs scripts from elsewhere, which no page beside a typed
 OPEN_FOLDER = "/playground/"
 """The files of that page."""
 METRICS_PATH = "/metrics"
+VERSIONS_PATH = "/internal/versions"
 ANYBODY = "anybody"
 """The caller's name where no key is asked for."""
 
@@ -62,7 +64,7 @@ class Admission:
         keys: None lets everybody in, and the limits hold for all of them together.
         limits: those of keys that have none of their own.
         share: the part of the limits that holds here: 1/R with R processes behind one address.
-        open_metrics: whether `/metrics` is for everybody.
+        open_metrics: whether `/metrics` and `/internal/versions` are for everybody.
     """
 
     def __init__(
@@ -78,7 +80,7 @@ class Admission:
         self._keys = keys
         self._limits = limits
         self._meters = Meters(share)
-        self._open = OPEN_PATHS | ({METRICS_PATH} if open_metrics else frozenset())
+        self._open = OPEN_PATHS | ({METRICS_PATH, VERSIONS_PATH} if open_metrics else frozenset())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan" or self._is_open(scope["path"]):
@@ -89,11 +91,13 @@ class Admission:
             return
         try:
             name, meter = self._caller(scope)
+            observed.current().key = name
             meter.enter()
         except ApiError as error:
             await error.response()(scope, receive, send)
             return
         except LimitReached as reached:
+            observed.current().limit = reached.limit
             await _too_early(reached, meter).response()(scope, receive, send)
             return
         scope.setdefault("state", {})["caller"] = Caller(name, meter)

@@ -7,10 +7,12 @@ from fastapi import APIRouter, Request
 from bayling.errors import UserError
 from bayling.languages import parse
 from bayling.prompts import translate_prompt
+from bayling.serve import observed
 from bayling.serve.admission import Asking
 from bayling.serve.envelope import answered_by
 from bayling.serve.errors import ApiError
 from bayling.serve.fleet import Fleet, conversation_key
+from bayling.serve.judging import judge
 from bayling.serve.schema import Translation, TranslationRequest, TranslationResponse, usage
 from bayling.templates import Message
 
@@ -34,6 +36,7 @@ def router(fleet: Fleet) -> APIRouter:
             version.answering.prompt(messages, request, param="text") for messages in conversations
         ]
         answers = await version.answering.answer_all(prompts, asking.charge)
+        judge(observed.current(), [answer.text for answer in answers], target)
         return TranslationResponse(
             model=fleet.name,
             translations=[
