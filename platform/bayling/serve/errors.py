@@ -144,6 +144,8 @@ def _validation(error: RequestValidationError) -> ApiError:
 
 def _place(location: Sequence[Any], body: Any) -> list[str | int]:
     """The path in the body: ("body", "text", "list[str]", 0) is text.0 to whoever wrote it."""
+    if location[0] != "body":  # in the query: there is nothing to look at
+        return list(location[1:])
     place: list[str | int] = []
     for part in location[1:]:
         if isinstance(body, dict) and isinstance(part, str):
