@@ -7,6 +7,7 @@ server that is away costs traces and nothing else.
 from __future__ import annotations
 
 import logging
+import os
 import queue
 import random
 import threading
@@ -58,6 +59,8 @@ class MlflowTraces:
             self._lost()
 
     def _write_all(self) -> None:
+        # MLflow has a queue and a thread for this, too, and tells nobody what it drops.
+        os.environ["MLFLOW_ENABLE_ASYNC_TRACE_LOGGING"] = "false"
         import mlflow
 
         mlflow.set_tracking_uri(self._tracking_uri)
