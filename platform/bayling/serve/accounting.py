@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 
 from opentelemetry.trace import StatusCode
 from starlette.datastructures import Headers
@@ -99,17 +99,20 @@ class Accounting:
             sink(observed, observation.exchanges)
 
 
+_WRITTEN = [field.name for field in fields(Observed) if field.name != "at"]
+"""Every line has its time."""
+
+
 def write_down(observed: Observed, exchanges: Sequence[Exchange]) -> None:
     """The sink that makes the log's line of a request."""
-    fields = {
-        name: round(value, 6) if isinstance(value, float) else value
-        for name, value in asdict(observed).items()
-        if name != "at"  # every line has its time
-    }
+    known = {name: getattr(observed, name) for name in _WRITTEN}
+    for name, value in known.items():
+        if isinstance(value, float):
+            known[name] = round(value, 6)
     if exchanges:
-        fields["texts"] = [asdict(exchange) for exchange in exchanges]
+        known["texts"] = [asdict(exchange) for exchange in exchanges]
     level = logging.ERROR if observed.status >= 500 else logging.INFO
-    log.log(level, "%s %d", observed.endpoint, observed.status, extra={FIELDS: fields})
+    log.log(level, "%s %d", observed.endpoint, observed.status, extra={FIELDS: known})
 
 
 def _counts(method: str, path: str) -> bool:

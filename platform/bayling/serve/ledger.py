@@ -9,6 +9,7 @@ no request notices.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -24,6 +25,8 @@ from bayling.serve.errors import Unavailable
 from bayling.serve.metrics import Metrics
 from bayling.serve.reporting import Batch
 from bayling.serve.stats import VersionStats, Windows
+
+log = logging.getLogger(__name__)
 
 LEDGER = "Ledger"
 _FORGOTTEN_S = 600.0
@@ -124,5 +127,6 @@ async def _in_time() -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(_ANSWERS_WITHIN_S):
             yield
-    except (TimeoutError, RayError, RayServeException):
+    except (TimeoutError, RayError, RayServeException) as error:
+        log.warning("the ledger does not answer: %s: %s", type(error).__name__, error)
         raise Unavailable("the ledger does not answer: it may be starting anew") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from contextlib import suppress
 from typing import Any
@@ -15,8 +14,6 @@ from bayling.serve.errors import Unavailable, from_engine
 from bayling.serve.ledger import RemoteLedger
 from bayling.serve.metrics import CONTENT_TYPE
 from bayling.serve.reporting import Reporter
-
-log = logging.getLogger(__name__)
 
 
 def router(ledger: RemoteLedger, reporter: Reporter) -> APIRouter:
