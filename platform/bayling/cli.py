@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bayling import __version__
-from bayling.commands import key, model, plan
+from bayling.commands import key, model, plan, translate
 from bayling.errors import GateRefused, StageFailed, UserError
 
 if TYPE_CHECKING:
@@ -106,12 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     plan.register(commands)
     model.register(commands)
     key.register(commands)
-    translate = command("translate", "ask the served model for a translation", _translate)
-    translate.add_argument("text", metavar="TEXT")
-    translate.add_argument("--to", required=True, metavar="LANG", help="BCP-47 tag: de, zh, sw")
-    translate.add_argument("--from", dest="source", metavar="LANG")
-    translate.add_argument("--instructions", metavar="TEXT", help="what else is asked for")
-    translate.add_argument("--url", default="http://127.0.0.1:8000", help="default: %(default)s")
+    translate.register(commands)
     ui = command("ui", "the MLflow dashboard on this machine", _ui)
     ui.add_argument(
         "overrides", nargs="*", metavar="KEY=VALUE", help="output_dir=…, tracking_uri=…"
@@ -199,7 +194,7 @@ def _serve(arguments: argparse.Namespace) -> None:
         url = serving.deploy(config.serve, served, {version.version: 1.0}, config.scale)
         print(f"serving {version.name} version {version.version} at {url}", file=sys.stderr)
         print(f'try: bayling translate "in 5 days" --to sw --url {url}', file=sys.stderr)
-        print(f"     curl {url}/v1/models        stop: Ctrl-C", file=sys.stderr)
+        print(f"     or open {url}/ in a browser        stop: Ctrl-C", file=sys.stderr)
         if config.serve.needs_keys:
             print(
                 f"it asks for a key of {config.serve.keys_file}: `translate` takes it from "
@@ -215,19 +210,6 @@ def _serve(arguments: argparse.Namespace) -> None:
             # On a cluster that was there before, too: this command is the server.
             if take_down or config.scale.ray_address or os.environ.get("RAY_ADDRESS"):
                 serving.shutdown()
-
-
-def _translate(arguments: argparse.Namespace) -> None:
-    from bayling.serve.client import translate
-
-    answer = translate(
-        arguments.url,
-        arguments.text,
-        arguments.to,
-        source=arguments.source,
-        instructions=arguments.instructions,
-    )
-    print(answer.text)
 
 
 def _ui(arguments: argparse.Namespace) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from tiny_model import make_model
-from tiny_server import small
+from tiny_server import engine, small
 
 from bayling.scale import ScaleConfig
 from bayling.serve import run
@@ -23,3 +23,4 @@ def server(ray_cluster: None, model_folder: Path) -> Iterator[str]:
     served = ServedModel("sqlite:///unused", "bayling", {"7": str(model_folder)})
     yield run.deploy(small(), served, {"7": 1.0}, ScaleConfig())
     run.shutdown()
+    engine.cache_clear()

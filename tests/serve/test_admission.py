@@ -28,7 +28,11 @@ class Site:
     """A small app behind an admission, whose answers a test lets end."""
 
     def __init__(
-        self, keyring: KeyRing | None, limits: Limits | None = None, **options: Any
+        self,
+        keyring: KeyRing | None,
+        limits: Limits | None = None,
+        capacity: int = 1000,
+        **options: Any,
     ) -> None:
         self.begun = asyncio.Event()
         self.end = asyncio.Event()
@@ -65,7 +69,7 @@ class Site:
 
             return StreamingResponse(pieces())
 
-        app.add_middleware(Admission, keyring, limits or Limits(), **options)
+        app.add_middleware(Admission, keyring, limits or Limits(), capacity, **options)
         self.app = app
 
     def visit(self, work: Callable[[Ask], Awaitable[None]]) -> None:
@@ -277,3 +281,21 @@ def test_where_nobody_is_asked_for_a_key_the_limits_are_for_all_together() -> No
         assert (first.status_code, second.status_code) == (200, 429)
 
     Site(None, Limits(requests_per_minute=1)).visit(work)
+
+
+def test_beyond_the_capacity_of_all_requests_are_refused_unread_whoever_sends_them() -> None:
+    site = Site(None, capacity=1)
+
+    async def work(ask: Ask) -> None:
+        inside = asyncio.create_task(ask("/v1/waiting"))
+        await site.begun.wait()
+        refused = await ask("/v1/stream")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "overloaded")
+        assert refused.headers["retry-after"] == "1"
+        assert (await ask("/v1/models")).status_code == 200  # which costs no engine anything
+        inside.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await inside
+        assert (await ask("/v1/stream")).status_code == 200
+
+    site.visit(work)

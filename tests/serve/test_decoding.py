@@ -6,7 +6,7 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from bayling.model_folder import load_tokenizer
-from bayling.serve.decoding import StopStrings, TextDecoder
+from bayling.serve.decoding import Placeholders, StopStrings, TextDecoder
 
 TEXTS = (
     "Grüße, 你好世界! नमस्ते दुनिया — مرحبا 👩‍👩‍👧 done",
@@ -72,3 +72,20 @@ def test_a_stop_string_cuts_wherever_the_pieces_break(
         found = False
         text += matcher.flush()
     assert (text, found) == (wanted, stopped)
+
+
+NAMES = {"[NAME]": "BayLing", "[名字]": "百聆", "[NAMES]": "many"}
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
+def test_a_placeholder_is_replaced_wherever_its_pieces_break(size: int) -> None:
+    text = "I am [NAME], 我是[名字]。[NAME][NAME] but [NAM and [NAME are not; [NAMES] is ["
+    placeholders = Placeholders(NAMES)
+    pieces = [placeholders.push(text[place : place + size]) for place in range(0, len(text), size)]
+    assert "".join(pieces) + placeholders.flush() == (
+        "I am BayLing, 我是百聆。BayLingBayLing but [NAM and [NAME are not; many is ["
+    )
+
+
+def test_without_placeholders_nothing_is_held_back() -> None:
+    assert Placeholders({}).push("a [NAME") == "a [NAME"

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import httpx
 import openai
 import pytest
-from ray import serve
-from ray.serve.handle import DeploymentHandle
 from tiny_model import CONTEXT
-from tiny_server import small
+from tiny_server import comes_to_rest, ongoing, small
 
 from bayling.engines.protocol import Sampling
 from bayling.engines.transformers import TransformersEngine
@@ -25,7 +21,7 @@ from bayling.model_folder import load_chat
 from bayling.prompts import translate_prompt
 from bayling.scale import ScaleConfig
 from bayling.serve import client, run
-from bayling.serve.application import ServedModel, engine_application
+from bayling.serve.application import ServedModel
 from bayling.templates import Message
 
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -54,29 +50,6 @@ def expected(model_folder: Path) -> dict[str, str]:
     engine.close()
     decoded = [chat.tokenizer.decode(answer.ids, skip_special_tokens=True) for answer in answers]
     return dict(zip(texts, decoded, strict=True))
-
-
-@cache
-def engine(version: str) -> DeploymentHandle:
-    """A handle for a thread without an event loop."""
-    handle = serve.get_app_handle(engine_application(version))
-    handle._init(_run_router_in_separate_loop=True)
-    return handle
-
-
-def ongoing() -> int:
-
-    count: int = engine("7").ongoing.remote().result(timeout_s=10)
-    return count
-
-
-def comes_to_rest(within_s: float = 8) -> bool:
-    deadline = time.monotonic() + within_s
-    while ongoing():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 def test_openais_client_chats_and_streams_the_same_answer(
@@ -150,7 +123,7 @@ def test_translations_of_one_text_and_of_several(
     one = http.post("/v1/translations", json={"text": "Good morning", "target": "deu"}).json()
     [translation] = one["translations"]
     assert translation["text"] == expected["translation"]
-    assert (translation["target"], translation["source"]) == ("de", None)
+    assert (translation["target"], translation["source"]) == ("de", "en")
     assert one["model"] == "bayling"
     several = http.post(
         "/v1/translations",

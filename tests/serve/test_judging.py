@@ -30,12 +30,13 @@ def test_a_wrong_script_is_another_language_and_digits_are_in_none(
 
 def test_a_list_of_texts_is_looked_at_in_part() -> None:
     observation = Observation()
-    judge(observation, ["Guten Morgen", "Доброе утро", *["早上好"] * 98], "de")
+    for text in ("Guten Morgen", "12:30", "Доброе утро", *["早上好"] * 97):
+        judge(observation, text, "de")
     assert 2 <= observation.judged < 10
     assert observation.off_target == observation.judged - 1
 
 
 def test_without_a_target_nothing_is_judged() -> None:
     observation = Observation()
-    judge(observation, ["Guten Morgen"], None)
+    judge(observation, "Guten Morgen", None)
     assert observation.judged == 0

@@ -121,7 +121,9 @@ def test_fp16_training_is_exported_as_fp16(chat: ChatFormat, tmp_path: Path) -> 
     model = network.build(SIZES, chat.tokenizer, 1, chat.stop_ids)
     source = InMemory(model.config, dict(model.named_parameters()))
     export.write(tmp_path / "model", source, chat, replace(ORIGIN, dtype="float16"))
-    assert json.loads((tmp_path / "model" / "config.json").read_text())["dtype"] == "float16"
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert config["dtype"] == "float16"
+    assert config["architectures"] == ["LlamaForCausalLM"]
     with safe_open(tmp_path / "model" / "model.safetensors", "pt") as file:
         assert {file.get_tensor(name).dtype for name in file.keys()} == {torch.float16}  # noqa: SIM118
 

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bayling.serve import observed
-from bayling.serve.errors import ApiError
+from bayling.serve.errors import ApiError, Overloaded, from_engine
 from bayling.serve.keyring import KeyRing
 from bayling.serve.limits import LimitReached, Limits, Meter, Meters
 
@@ -63,6 +63,9 @@ class Admission:
     Args:
         keys: None lets everybody in, and the limits hold for all of them together.
         limits: those of keys that have none of their own.
+        capacity: how many requests may be inside at a time, whoever sends them. What the engines
+            refuse has been read, checked and made into tokens first; what is refused here costs
+            next to nothing, and so an overload leaves time for those that are inside.
         share: the part of the limits that holds here: 1/R with R processes behind one address.
         open_metrics: whether `/metrics` and `/internal/versions` are for everybody.
     """
@@ -72,6 +75,7 @@ class Admission:
         app: ASGIApp,
         keys: KeyRing | None,
         limits: Limits,
+        capacity: int,
         *,
         share: float = 1.0,
         open_metrics: bool = False,
@@ -80,6 +84,8 @@ class Admission:
         self._keys = keys
         self._limits = limits
         self._meters = Meters(share)
+        self._capacity = max(1, round(capacity * share))
+        self._inside = 0
         self._open = OPEN_PATHS | ({METRICS_PATH, VERSIONS_PATH} if open_metrics else frozenset())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -92,6 +98,8 @@ class Admission:
         try:
             name, meter = self._caller(scope)
             observed.current().key = name
+            if scope["method"] == "POST" and self._inside >= self._capacity:
+                raise from_engine(Overloaded())
             meter.enter()
         except ApiError as error:
             await error.response()(scope, receive, send)
@@ -101,12 +109,14 @@ class Admission:
             await _too_early(reached, meter).response()(scope, receive, send)
             return
         scope.setdefault("state", {})["caller"] = Caller(name, meter)
+        self._inside += 1
         inside = True
 
         def leave() -> None:
             nonlocal inside
             if inside:
                 inside = False
+                self._inside -= 1
                 meter.leave()
 
         async def send_metered(message: Message) -> None:

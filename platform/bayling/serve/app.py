@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from fastapi import FastAPI
 
 from bayling import __version__
-from bayling.serve import chat, completions, errors, translations
+from bayling.serve import chat, completions, errors, playground, translations
 from bayling.serve.config import ServeConfig
 from bayling.serve.errors import ErrorBody
 from bayling.serve.fleet import Fleet, Version
@@ -39,6 +39,7 @@ def create_app(fleet: Fleet, ready: Callable[[], Awaitable[None]], config: Serve
             version=version.version,
             context_length=version.answering.limits.context_length,
             languages=version.languages,
+            page=version.page,
         )
 
     @app.get("/healthz")
@@ -69,5 +70,10 @@ def create_app(fleet: Fleet, ready: Callable[[], Awaitable[None]], config: Serve
 
     app.include_router(chat.router(fleet, config.keep_alive_s))
     app.include_router(completions.router(fleet, config.keep_alive_s))
-    app.include_router(translations.router(fleet))
+    # Half a batch, so that one long list leaves room for others.
+    at_once = max(1, config.max_batch // 2)
+    app.include_router(
+        translations.router(fleet, at_once=at_once, keep_alive_s=config.keep_alive_s)
+    )
+    app.include_router(playground.router())
     return app

@@ -10,7 +10,8 @@ from typing import Any
 from bayling.serve.config import ServeConfig
 
 API = "bayling"
-_BUILDERS = "bayling.serve.deployments"
+API_BUILDER = "bayling.serve.deployments:api"
+ENGINE_BUILDER = "bayling.serve.deployments:engine"
 
 
 def engine_application(version: str) -> str:
@@ -50,10 +51,10 @@ class Arguments:
 
     def write(self) -> dict[str, Any]:
         """As JSON has it."""
-        config = asdict(self.config)
-        for key, value in config.items():
-            config[key] = getattr(value, "value", value)
-        return {**asdict(self), "config": config}
+        written = asdict(self)
+        for key, value in written["config"].items():
+            written["config"][key] = getattr(value, "value", value)
+        return written
 
     @staticmethod
     def read(written: Mapping[str, Any]) -> Arguments:
@@ -79,7 +80,7 @@ def applications(
         {
             "name": engine_application(version),
             "route_prefix": None,
-            "import_path": f"{_BUILDERS}:engine",
+            "import_path": ENGINE_BUILDER,
             "runtime_env": dict(runtime_env),
             "args": {**written, "version": version},
         }
@@ -88,7 +89,7 @@ def applications(
     api = {
         "name": API,
         "route_prefix": None if arguments.listen else "/",
-        "import_path": f"{_BUILDERS}:api",
+        "import_path": API_BUILDER,
         "runtime_env": dict(runtime_env),
         "args": written,
         # Changed without a restart.

@@ -20,12 +20,27 @@ API_KEY = "BAYLING_API_KEY"
 
 
 @dataclass(frozen=True)
+class GlossaryUse:
+    """What became of one glossary term."""
+
+    term: str
+    translation: str
+    applicable: bool
+    """Whether the text has the term."""
+    used: bool
+
+
+@dataclass(frozen=True)
 class Translated:
-    """A translation, and which version of the model made it."""
+    """An answer of the model, and which version of it made it."""
 
     text: str
     finish_reason: str
     model_version: str
+    source: str | None = None
+    source_detected: bool = False
+    target: str | None = None
+    glossary: tuple[GlossaryUse, ...] = ()
 
 
 def translate(
@@ -53,14 +68,60 @@ def translate(
         body["instructions"] = instructions
     if history:
         body["history"] = [dict(turn) for turn in history]
+    [translated] = _translations(url, body, timeout_s)
+    return translated
+
+
+def translate_all(
+    url: str,
+    texts: Sequence[str],
+    targets: Sequence[str],
+    source: str | None = None,
+    instructions: str | None = None,
+    glossary: Mapping[str, str | Mapping[str, str]] | None = None,
+    *,
+    timeout_s: float = 600.0,
+) -> list[Translated]:
+    """Translations of several texts into several languages, in one request.
+
+    Args:
+        glossary: term → translation, or term → language code → translation.
+
+    Returns:
+        Those of the first text in the order of the targets, then those of the second one, ….
+
+    Raises:
+        UserError: the server does not answer, or answers with an error.
+    """
+    body: dict[str, Any] = {"text": list(texts), "target": list(targets), "source": source}
+    if instructions is not None:
+        body["instructions"] = instructions
+    if glossary:
+        body["glossary"] = dict(glossary)
+    return _translations(url, body, timeout_s)
+
+
+def _translations(url: str, body: dict[str, Any], timeout_s: float) -> list[Translated]:
     response = _post(url, "/v1/translations", body, timeout_s)
+    version = response.headers.get("x-bayling-model-version", "")
     try:
-        [answer] = response.json()["translations"]
-        return Translated(
-            str(answer["text"]),
-            str(answer["finish_reason"]),
-            response.headers.get("x-bayling-model-version", ""),
-        )
+        return [
+            Translated(
+                str(answer["text"]),
+                str(answer["finish_reason"]),
+                version,
+                source=answer["source"],
+                source_detected=bool(answer["source_detected"]),
+                target=answer["target"],
+                glossary=tuple(
+                    GlossaryUse(
+                        use["term"], use["translation"], bool(use["applicable"]), bool(use["used"])
+                    )
+                    for use in answer["glossary"]
+                ),
+            )
+            for answer in response.json()["translations"]
+        ]
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{url} does not answer like a BayLing server") from None
 

@@ -4,23 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from enum import Enum, EnumMeta
 from typing import Any, get_type_hints
 
 from bayling.errors import UserError
 from bayling.serve.limits import Limits
 
-IDENTITY = {
-    "[NAME]": "BayLing",
-    "[INSTITUTE]": "the NLP group of the Institute of Computing Technology, Chinese Academy of "
-    "Sciences (ICT/CAS)",
-    "[CREATE_TIME]": "2023",
-    "[名字]": "百聆",
-    "[机构]": "中国科学院计算技术研究所自然语言处理研究组",
-    "[开发时间]": "2023年",
-}
-"""Who the published BayLing models are."""
 TEXTS_ARE_LOGGED = (
     "serve.log_texts=true: the prompts and answers of all callers are written to the log"
 )
@@ -61,6 +51,33 @@ class TracingConfig:
 
 
 @dataclass
+class Identity:
+    """Who the model says that it is: what is written in place of the placeholders that the
+    published, anonymised BayLing models write."""
+
+    name: str = "BayLing"
+    institute: str = (
+        "the NLP group of the Institute of Computing Technology, Chinese Academy of Sciences "
+        "(ICT/CAS)"
+    )
+    created: str = "2023"
+    name_zh: str = "百聆"
+    institute_zh: str = "中国科学院计算技术研究所自然语言处理研究组"
+    created_zh: str = "2023年"
+
+    def by_placeholder(self) -> dict[str, str]:
+        """Placeholder → what to write."""
+        return {
+            "[NAME]": self.name,
+            "[INSTITUTE]": self.institute,
+            "[CREATE_TIME]": self.created,
+            "[名字]": self.name_zh,
+            "[机构]": self.institute_zh,
+            "[开发时间]": self.created_zh,
+        }
+
+
+@dataclass
 class ServeConfig:
     """Where the model listens, and how much it takes on."""
 
@@ -80,11 +97,18 @@ class ServeConfig:
     stream_interval_s: float = 0.03
     """The least time between two events of a stream. Tokens made meanwhile travel together."""
     min_replicas: int = 1
+    """0 lets the engines go when nobody asks, but never the API: the next request waits for one
+    to start."""
     max_replicas: int = 2
     target_ongoing_requests: float = 24.0
     """Requests per replica, above which replicas are added and below which they are removed."""
+    look_back_s: float = 20.0
+    """Over how long the number of requests is averaged."""
     upscale_delay_s: float = 10.0
+    """How long it has to ask for more replicas before they start; and the same for fewer, and for
+    the last one where min_replicas is 0."""
     downscale_delay_s: float = 120.0
+    downscale_to_zero_delay_s: float = 600.0
     max_ongoing_requests: int = 64
     """Requests that one replica holds: those beyond `max_batch` wait inside it."""
     max_queued_requests: int = 128
@@ -95,8 +119,10 @@ class ServeConfig:
     """How long a request waits for a replica to take it, while one starts. Then it gets 503."""
     keep_alive_s: float = 10.0
     """A stream that has nothing to say for so long sends a comment, lest somebody close it."""
-    identity: dict[str, str] = field(default_factory=lambda: dict(IDENTITY))
-    """What is written in place of the placeholders that anonymised BayLing models write."""
+    mlflow_url: str | None = None
+    """Where people open MLflow in a browser, for links to a version's page. Without it the
+    tracking server's address, or for a local store where `bayling ui` shows it."""
+    identity: Identity = field(default_factory=Identity)
     auth: Auth = Auth.auto
     keys_file: str | None = None
     """A file of keys, or a folder of such files, as `bayling key new` writes them. The process
@@ -121,12 +147,13 @@ class ServeConfig:
     @staticmethod
     def read(written: Mapping[str, Any]) -> ServeConfig:
         """What `dataclasses.asdict` and JSON made of a configuration, made one again."""
-        types = get_type_hints(ServeConfig)
-        enums = {key: of for key, of in types.items() if isinstance(of, EnumMeta)}
-        values = {
-            key: enums[key](value) if key in enums else value for key, value in written.items()
-        }
-        return ServeConfig(**{**values, "tracing": TracingConfig(**written["tracing"])})
+        values = dict(written)
+        for key, of in get_type_hints(ServeConfig).items():
+            if isinstance(of, EnumMeta):
+                values[key] = of(values[key])
+            elif isinstance(of, type) and is_dataclass(of):
+                values[key] = of(**values[key])
+        return ServeConfig(**values)
 
     @property
     def needs_keys(self) -> bool:
@@ -134,6 +161,11 @@ class ServeConfig:
         if self.auth is Auth.auto:
             return self.host not in LOCAL_HOSTS or self.keys_file is not None
         return self.auth is Auth.on
+
+    @property
+    def capacity(self) -> int:
+        """The requests that all engines together have at work or waiting at most."""
+        return self.max_replicas * self.max_ongoing_requests + self.max_queued_requests
 
     @property
     def limits(self) -> Limits:
@@ -193,10 +225,17 @@ class ServeConfig:
             "body_timeout_s",
             "cold_start_wait_s",
             "keep_alive_s",
+            "look_back_s",
         ):
             if getattr(self, key) <= 0:
                 raise UserError(f"serve.{key} must be above 0, not {getattr(self, key)}")
-        for key in ("min_replicas", "stream_interval_s", "upscale_delay_s", "downscale_delay_s"):
+        for key in (
+            "min_replicas",
+            "stream_interval_s",
+            "upscale_delay_s",
+            "downscale_delay_s",
+            "downscale_to_zero_delay_s",
+        ):
             if getattr(self, key) < 0:
                 raise UserError(f"serve.{key} must be 0 or more, not {getattr(self, key)}")
         if self.max_replicas < self.min_replicas:

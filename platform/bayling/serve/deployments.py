@@ -23,6 +23,7 @@ from ray.serve.handle import DeploymentHandle
 from bayling import engines
 from bayling.engines.protocol import Chunk, EngineFailed, Sampling, Scored
 from bayling.model_folder import Serving, load_chat
+from bayling.registry.pages import version_page
 from bayling.serve import front, logs, monitoring
 from bayling.serve.accounting import Sink, write_down
 from bayling.serve.answering import Answering, Limits
@@ -227,9 +228,11 @@ class Api:
                 stream_interval_s=config.stream_interval_s,
                 timeout_s=config.request_timeout_s,
             ),
-            config.identity,
+            config.identity.by_placeholder(),
         )
-        return Version(self._arguments.served.name, version, serving.languages, answering)
+        served = self._arguments.served
+        page = version_page(config.mlflow_url or served.tracking_uri, served.name, version)
+        return Version(served.name, version, serving.languages, answering, page)
 
 
 def _begin(deployment: str, arguments: Arguments) -> Tracing:
@@ -257,10 +260,14 @@ def engine(arguments: dict[str, Any]) -> serve.Application:
             graceful_shutdown_timeout_s=config.request_timeout_s,
             autoscaling_config=AutoscalingConfig(
                 min_replicas=config.min_replicas,
+                # One in any case: a version that does not even load is to be found out now.
+                initial_replicas=max(1, config.min_replicas),
                 max_replicas=config.max_replicas,
                 target_ongoing_requests=config.target_ongoing_requests,
+                look_back_period_s=config.look_back_s,
                 upscale_delay_s=config.upscale_delay_s,
                 downscale_delay_s=config.downscale_delay_s,
+                downscale_to_zero_delay_s=config.downscale_to_zero_delay_s,
             ),
         )
         .bind(own, version)
@@ -271,9 +278,6 @@ def api(arguments: dict[str, Any]) -> serve.Application:
     """The API before the engines of all versions."""
     own = Arguments.read(arguments)
     config = own.config
-    # The API holds every request that the engines hold or have queued, and refuses the rest
-    # itself, with a body that clients understand; Serve's own refusal has none.
-    held = config.max_replicas * config.max_ongoing_requests + config.max_queued_requests
     ledger = (
         serve.deployment(Ledger)
         .options(name=LEDGER, num_replicas=1, ray_actor_options={"num_cpus": 0})
@@ -284,6 +288,8 @@ def api(arguments: dict[str, Any]) -> serve.Application:
         name="Api",
         num_replicas=API_REPLICAS,
         ray_actor_options={"num_cpus": 0},
-        max_ongoing_requests=held + 1000,
+        # More than it takes: it refuses the rest itself, with a body that clients understand, and
+        # Serve's own refusal has none.
+        max_ongoing_requests=config.capacity + 1000,
         max_constructor_retry_count=1,
     ).bind(own, ledger)

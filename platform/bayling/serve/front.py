@@ -59,7 +59,12 @@ def install(
     app.add_middleware(WhileAwaited)
     app.add_middleware(WholeBody, timeout_s=config.body_timeout_s)
     app.add_middleware(
-        Admission, keys, config.limits, share=share, open_metrics=config.open_metrics
+        Admission,
+        keys,
+        config.limits,
+        config.capacity,
+        share=share,
+        open_metrics=config.open_metrics,
     )
     if config.cors_origins:
         # Before admission: a browser asks without a key whether it may send one.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from bayling.languages import in_script
 from bayling.serve.observed import Observation
 
@@ -23,16 +21,16 @@ def off_target(text: str, target: str) -> bool | None:
     return not in_script(text, target)
 
 
-def judge(observation: Observation, texts: Sequence[str], target: str | None) -> None:
-    """Look at the first translations of a request and note down what they are.
+def judge(observation: Observation, text: str, target: str | None) -> None:
+    """Look at a translation, if enough of its request's were not looked at yet, and note down
+    what it is.
 
     Args:
-        target: the language that was asked for; without one nothing is judged.
+        target: the language that was asked for; without one it is not judged.
     """
-    if target is None:
+    if target is None or observation.judged >= _ANSWERS:
         return
-    for text in texts[:_ANSWERS]:
-        verdict = off_target(text[:_CHARACTERS], target)
-        if verdict is not None:
-            observation.judged += 1
-            observation.off_target += verdict
+    verdict = off_target(text[:_CHARACTERS], target)
+    if verdict is not None:
+        observation.judged += 1
+        observation.off_target += verdict

@@ -191,21 +191,6 @@ class ChatRequest(SamplingFields):
         return json.dumps(wanted.json_schema.schema_)
 
 
-class TranslationRequest(SamplingFields):
-    text: Text | list[Text]
-    """What to translate. After a history: the user's next turn, as it is."""
-    target: str | None = None
-    """A language code; only after a history it may be missing."""
-    source: str | None = None
-    """The language of the text. It comes back in the answer; BayLing's prompt does not name it."""
-    instructions: Text | None = None
-    """Further wishes, for example `Make sure to include these words: Frühling`."""
-    history: list[ChatMessage] = Field(default_factory=list)
-    """The turns before, for refining a translation step by step."""
-    prompt_language: Literal["en", "zh"] = "en"
-    """The language of the instruction that the model is given."""
-
-
 class Usage(BaseModel):
     prompt_tokens: int
     completion_tokens: int
@@ -241,19 +226,6 @@ class ChatCompletion(BaseModel):
     usage: Usage
 
 
-class Translation(BaseModel):
-    text: str
-    source: str | None
-    target: str | None
-    finish_reason: str
-
-
-class TranslationResponse(BaseModel):
-    model: str
-    translations: list[Translation]
-    usage: Usage
-
-
 class ModelCard(BaseModel):
     id: str
     object: Literal["model"] = "model"
@@ -262,6 +234,8 @@ class ModelCard(BaseModel):
     version: str
     context_length: int
     languages: list[str]
+    page: str | None = None
+    """Where the version can be looked at: its page in MLflow."""
 
 
 class ModelList(BaseModel):

@@ -1,83 +1,111 @@
-"""`/v1/translations`."""
+"""The route of `/v1/translations`: as one JSON answer, or as server-sent events."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
 
-from bayling.errors import UserError
-from bayling.languages import parse
-from bayling.prompts import translate_prompt
-from bayling.serve import observed
+from fastapi import APIRouter, Request
+from pydantic import BaseModel
+from starlette.responses import Response, StreamingResponse
+
+from bayling import detection
+from bayling.serve import observed, streams, translating
 from bayling.serve.admission import Asking
 from bayling.serve.envelope import answered_by
-from bayling.serve.errors import ApiError
+from bayling.serve.errors import ApiError, broken_off
 from bayling.serve.fleet import Fleet, conversation_key
-from bayling.serve.judging import judge
-from bayling.serve.schema import Translation, TranslationRequest, TranslationResponse, usage
-from bayling.templates import Message
+from bayling.serve.schema import Usage, usage
+from bayling.serve.translating import Delta, Done, Event, Restart, Translator
+from bayling.serve.translation_schema import (
+    DeltaEvent,
+    RestartEvent,
+    Translation,
+    TranslationEvent,
+    TranslationRequest,
+    TranslationResponse,
+    UsageEvent,
+)
 
 
-def router(fleet: Fleet) -> APIRouter:
-    """The route, over all versions that are served."""
+def router(fleet: Fleet, *, at_once: int, keep_alive_s: float) -> APIRouter:
+    """The route, over all versions that are served.
+
+    Args:
+        at_once: how many translations of one request the engines are given at a time, so that a
+            long list neither overflows their queue nor leaves others waiting behind it.
+    """
     routes = APIRouter()
+    detection.load()  # half a second that no request should wait for
 
-    @routes.post("/v1/translations")
+    @routes.post("/v1/translations", response_model=TranslationResponse)
     async def translations(
         request: TranslationRequest, http: Request, asking: Asking
-    ) -> TranslationResponse:
-        """Translations of one text or of several, or the next turn of refining one."""
+    ) -> TranslationResponse | Response:
+        """Translations of one text or of several, or the next turn of refining one.
+
+        With `stream`, server-sent events: `translation.delta`, `translation.restart` and
+        `translation`, each with the index of the translation that it is about; at the end
+        `translation.usage`.
+        """
         request.refuse_unknown()
-        source = _language(request.source, "source") if request.source else None
-        target = _language(request.target, "target") if request.target else None
-        conversations = _conversations(request, target)
-        version = fleet.choose(request.model, conversation_key(conversations[0]))
+        # Not in the event loop: a thousand texts take a tenth of a second to look at.
+        jobs = await asyncio.to_thread(translating.jobs, request, fleet.main.languages)
+        version = fleet.choose(request.model, conversation_key(jobs[0].messages))
         answered_by(http, version.version)
-        prompts = [
-            version.answering.prompt(messages, request, param="text") for messages in conversations
-        ]
-        answers = await version.answering.answer_all(prompts, asking.charge)
-        judge(observed.current(), [answer.text for answer in answers], target)
+        events = Translator(version.answering, request, jobs, asking.charge).run(at_once)
+        if request.stream:
+            observed.current().streamed = True
+            lines = _lines(fleet.name, await streams.begun(events, keep_alive_s))
+            return StreamingResponse(lines, media_type="text/event-stream")
+        made: list[Done] = []
+        async with aclosing(events):
+            async for event in events:
+                if isinstance(event, Done):
+                    made.append(event)
+        answers: list[Translation] = [done.translation for done in made]
         return TranslationResponse(
             model=fleet.name,
-            translations=[
-                Translation(
-                    text=answer.text,
-                    source=source,
-                    target=target,
-                    finish_reason=answer.finish_reason,
-                )
-                for answer in answers
-            ],
-            usage=usage(
-                sum(len(prompt.ids) for prompt in prompts),
-                sum(len(answer.ids) for answer in answers),
-            ),
+            translations=sorted(answers, key=lambda translation: translation.index),
+            usage=_usage(made),
         )
 
     return routes
 
 
-def _conversations(request: TranslationRequest, target: str | None) -> list[list[Message]]:
-    """What the model is asked: one conversation for each text."""
-    texts = [request.text] if isinstance(request.text, str) else request.text
-    if not texts:
-        raise ApiError(400, "text is an empty list: give at least one", param="text")
-    if request.history:
-        if not isinstance(request.text, str):
-            raise ApiError(400, "a history goes on with one text, not with several", param="text")
-        turns = texts
-    elif target is None:
-        raise ApiError(400, "target is missing: name a language, for example de", param="target")
-    else:
-        turns = [translate_prompt(text, target, request.prompt_language) for text in texts]
-    if request.instructions:
-        turns = [f"{turn}\n{request.instructions}" for turn in turns]
-    history = [message.message() for message in request.history]
-    return [[*history, Message("user", turn)] for turn in turns]
-
-
-def _language(code: str, param: str) -> str:
+async def _lines(name: str, events: AsyncIterator[Event | None]) -> AsyncIterator[str]:
+    made: list[Done] = []
     try:
-        return parse(code)
-    except UserError as error:
-        raise ApiError(400, str(error), param=param, code="unknown_language") from None
+        async for event in events:
+            if event is None:
+                yield streams.WAITING
+                continue
+            if isinstance(event, Done):
+                made.append(event)
+            yield _line(_body(event))
+    except ApiError as error:
+        yield broken_off(error)
+        return
+    yield _line(UsageEvent(model=name, usage=_usage(made)))
+    yield streams.DONE
+
+
+def _body(event: Event) -> BaseModel:
+    match event:
+        case Delta(index, text):
+            return DeltaEvent(index=index, delta=text)
+        case Restart(index):
+            return RestartEvent(index=index)
+        case Done(translation):
+            return TranslationEvent(index=translation.index, translation=translation)
+
+
+def _line(body: BaseModel) -> str:
+    return f"data: {body.model_dump_json()}\n\n"
+
+
+def _usage(made: Sequence[Done]) -> Usage:
+    return usage(
+        sum(done.prompt_tokens for done in made), sum(done.completion_tokens for done in made)
+    )

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import torch
 from transformers import GenerationConfig, PreTrainedConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from bayling import __version__
 from bayling.languages import name_of
@@ -103,7 +104,10 @@ def write(folder: Path, source: Source, chat: ChatFormat, origin: Origin) -> Non
     for name in source.names():
         writer.add(name, source.tensor(name).to(dtype))
     writer.finish()
-    write_json(aside / "config.json", {**source.config, "dtype": origin.dtype})
+    config = {**source.config, "dtype": origin.dtype}
+    # vLLM and transformers' own server know a model by the name of its class.
+    config.setdefault("architectures", [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[config["model_type"]]])
+    write_json(aside / "config.json", config)
     tokenizer = chat.tokenizer
     if chat.template is not None:
         tokenizer.chat_template = chat.template.chat_template()
