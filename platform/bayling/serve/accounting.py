@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, fields
 
 from opentelemetry.trace import StatusCode
@@ -66,13 +66,14 @@ class Accounting:
         status = LEFT
         ended = False
 
-        async def send_observed(message: Message) -> None:
+        # No coroutine of its own: this is called for every event of a stream.
+        def send_observed(message: Message) -> Awaitable[None]:
             nonlocal status, ended
             if message["type"] == "http.response.start":
                 status = message["status"]
             elif not message.get("more_body", False):
                 ended = True
-            await send(message)
+            return send(message)
 
         with observing(observation):
             try:
