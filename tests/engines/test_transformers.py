@@ -5,6 +5,7 @@ import math
 import pickle
 import random
 import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,14 @@ from transformers import LlamaForCausalLM
 
 import bayling.engines
 from bayling.engines.loading import load_model
-from bayling.engines.protocol import EngineFailed, PromptTooLong, RequestRefused, Sampling
+from bayling.engines.protocol import (
+    EngineFailed,
+    Load,
+    PromptTooLong,
+    RequestRefused,
+    Sampling,
+    Timing,
+)
 from bayling.engines.transformers import TransformersEngine
 from bayling.errors import UserError
 
@@ -187,6 +195,50 @@ def test_a_cancelled_request_says_so_whether_it_runs_or_waits(
     answers = asyncio.run(asyncio.wait_for(cancel_all(), 60))
     assert [reason for _, reason, _ in answers] == ["cancelled"] * 5
     assert all(len(ids) < 3000 for ids, _, _ in answers)
+
+
+def test_its_load_tells_who_runs_and_who_waits(
+    engine: TransformersEngine, prompts: Prompts
+) -> None:
+    async def loaded() -> Load:
+        tasks = [
+            asyncio.create_task(streamed(engine, f"load-{n}", prompts[1], Sampling(3000)))
+            for n in range(6)
+        ]
+        while (load := engine.load()).running < 4 or not load.cache_used:
+            await asyncio.sleep(0.002)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        while engine.ongoing():
+            await asyncio.sleep(0.002)
+        return load
+
+    load = asyncio.run(asyncio.wait_for(loaded(), 60))
+    assert (load.running, load.waiting) == (4, 2)
+    assert load.cache_used is not None and 0 < load.cache_used < 1
+    assert engine.load() == Load(0, 0, 0.0)
+
+
+def test_an_answer_in_one_piece_tells_how_long_it_waited_and_took(
+    engine: TransformersEngine, prompts: Prompts
+) -> None:
+    async def timing(name: str, new: int) -> Timing:
+        chunks = engine.generate(name, prompts[1], Sampling(new), every_s=math.inf)
+        [chunk] = [chunk async for chunk in chunks]
+        assert chunk.timing is not None
+        return chunk.timing
+
+    async def full() -> list[Timing]:
+        first = [asyncio.create_task(timing(f"timed-{n}", 60)) for n in range(4)]
+        return await asyncio.gather(*first, timing("behind", 2))
+
+    began = time.monotonic()
+    *running, behind = asyncio.run(asyncio.wait_for(full(), 60))
+    took = time.monotonic() - began
+    assert all(one.waiting_s >= 0 and 0 < one.decoding_s < took for one in running)
+    # It got its place when the first of the others had left.
+    assert behind.waiting_s > min(one.decoding_s for one in running) > behind.decoding_s
 
 
 @pytest.mark.parametrize(

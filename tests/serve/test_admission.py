@@ -41,7 +41,8 @@ class Site:
         async def name(asking: Asking) -> dict[str, str]:
             return {"name": asking.name}
 
-        for path in ("/", "/healthz", "/readyz", "/metrics", "/playground/app.js", "/v1/models"):
+        pages = ("/", "/healthz", "/readyz", "/metrics", "/internal/versions")
+        for path in (*pages, "/playground/app.js", "/v1/models"):
             app.get(path)(name)
 
         @app.post("/v1/cost/{tokens}")
@@ -171,7 +172,8 @@ def test_metrics_are_open_where_they_were_opened(file: Path) -> None:
     kept(file)
 
     async def work(ask: Ask) -> None:
-        assert (await ask("/metrics")).status_code == 200
+        for path in ("/metrics", "/internal/versions"):
+            assert (await ask(path)).status_code == 200
         assert (await ask("/v1/models")).status_code == 401
 
     Site(KeyRing(file), open_metrics=True).visit(work)

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import json
 import socket
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
 
+from bayling.config import compose
 from bayling.errors import UserError
+from bayling.scale import ScaleConfig
 from bayling.serve import client, run
-from bayling.serve.config import Auth, ServeConfig
+from bayling.serve.application import Arguments, ServedModel
+from bayling.serve.config import Auth, ServeConfig, TracingConfig
 
 CONF = Path(__file__).parents[2] / "conf" / "serve"
 
@@ -39,17 +44,48 @@ def test_the_defaults_and_the_shipped_files_are_valid() -> None:
         ("tokens_per_minute", -1),
         ("concurrent_requests", 0),
         ("body_timeout_s", 0),
+        ("mlflow_traces", 1.5),
+        ("tracing.share", -0.1),
+        ("tracing.endpoint", "collector:4318"),
+        ("tracing.endpoint", "http://"),
     ],
 )
 def test_a_value_that_cannot_work_is_refused_by_its_key(key: str, value: object) -> None:
     config = ServeConfig()
-    setattr(config, key, value)
+    *groups, name = key.split(".")
+    setattr(attrgetter(groups[0])(config) if groups else config, name, value)
     with pytest.raises(UserError, match=rf"serve\.{key}="):
         try:
             config.validate()
         except UserError as error:
             # "must be …, not 0" and "=0 is …" are both fine, as long as the key is in it.
             raise UserError(str(error).replace(f"serve.{key} ", f"serve.{key}= ")) from None
+
+
+def test_a_configuration_travels_to_the_replicas_as_json() -> None:
+    config = ServeConfig(
+        auth=Auth.off, log_texts=True, mlflow_traces=0.25, tracing=TracingConfig(None, 0.5)
+    )
+    arguments = Arguments(config, ServedModel("", "bayling", {"7": "/x"}), "cpu", 0, True)
+    assert Arguments.read(json.loads(json.dumps(arguments.write()))) == arguments
+
+
+def test_tracing_is_set_like_every_other_key() -> None:
+    address = "http://collector:4318/v1/traces"
+    composed = compose([f"serve.tracing.endpoint={address}", "serve.tracing.share=0.1"])
+    assert composed.serve.tracing == TracingConfig(address, 0.1)
+    with pytest.raises(UserError, match=r"did you mean serve\.tracing\.endpoint"):
+        compose(["serve.tracing.endpiont=x"])
+
+
+def test_logging_texts_is_told_before_anything_starts(caplog: pytest.LogCaptureFixture) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        config = ServeConfig(port=taken.getsockname()[1], log_texts=True)
+        with pytest.raises(UserError, match=r"serve\.port"):
+            run.deploy(config, ServedModel("", "bayling", {}), {}, ScaleConfig())
+    assert "prompts and answers of all callers are written to the log" in caplog.text
 
 
 def test_beyond_this_machine_keys_are_needed_and_where_they_come_from_is_told() -> None:

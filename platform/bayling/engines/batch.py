@@ -65,6 +65,10 @@ class Batch:
         """Whether the cache may hold so many rows of so many tokens."""
         return self._cache.has_room(rows, width)
 
+    def cache_used(self) -> float:
+        """The share of the cache's room that is taken, 0 to 1. Of any thread."""
+        return self._cache.used(self.size)
+
     def add(self, prompts: Sequence[Sequence[int]], samplings: Sequence[Sampling]) -> list[Step]:
         """Take prompts in as new rows; returns the first token of each."""
         first, end = self.size, self.size + len(prompts)

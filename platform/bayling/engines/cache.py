@@ -154,6 +154,10 @@ class RowCache(Cache):  # type: ignore[misc]
         """Whether so many rows may become so wide."""
         return rows * _rounded(width) <= max(self._target.most_tokens, _rounded(width))
 
+    def used(self, rows: int) -> float:
+        """The share of its room that the first `rows` rows take, 0 to 1."""
+        return min(1.0, rows * self._target.columns / self._target.most_tokens)
+
     def expect_prompts(self, first_row: int, end_row: int, width: int, widest: int) -> None:
         """The next pass brings prompts of `width` columns for the rows from `first_row` on.
 

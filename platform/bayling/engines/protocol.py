@@ -80,6 +80,16 @@ class Scored(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Timing:
+    """How long the engine took over an answer. An answer in one piece does not show it."""
+
+    waiting_s: float
+    """From the request's arrival to its place in the batch."""
+    decoding_s: float
+    """From the first token to the last."""
+
+
+@dataclass(frozen=True)
 class Chunk:
     """Tokens that became ready together, in order."""
 
@@ -88,6 +98,20 @@ class Chunk:
     """None while more follows; then stop, length or cancelled."""
     scores: list[Scored] | None = None
     """One for each of `ids`, where the request asked for them."""
+    timing: Timing | None = None
+    """With the last chunk, from an engine that measures it, of a request that got a token."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """What an engine has to do at the moment."""
+
+    running: int
+    """Requests that it generates for."""
+    waiting: int
+    """Requests that it has accepted and not begun, scoring included."""
+    cache_used: float | None = None
+    """The share of the room for keys and values that is taken, 0 to 1; None: not known."""
 
 
 @dataclass(frozen=True)
@@ -166,6 +190,10 @@ class Engine(Protocol):
 
     def ongoing(self) -> int:
         """How many requests are generating or waiting."""
+        ...
+
+    def load(self) -> Load:
+        """What `ongoing` counts, in its parts. Cheap enough to be asked every second."""
         ...
 
     def health(self) -> None:

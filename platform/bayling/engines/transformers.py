@@ -31,9 +31,11 @@ from bayling.engines.protocol import (
     Chunk,
     EngineFailed,
     Generated,
+    Load,
     RequestRefused,
     Sampling,
     Scored,
+    Timing,
     check_request,
     check_score,
 )
@@ -62,6 +64,11 @@ class _Request:
     """Of the pending tokens, where the request asked for them."""
     due: float = 0.0
     """When the next chunk may be delivered."""
+    arrived: float = field(default_factory=time.monotonic)
+    admitted: float = math.nan
+    """When it got its place in the batch."""
+    first: float = math.nan
+    """When it got its first token."""
 
     @property
     def longest(self) -> int:
@@ -70,6 +77,8 @@ class _Request:
 
     def take(self, step: Step, now: float) -> str | None:
         """Note a token down and deliver what is due; the finish reason when it was the last."""
+        if math.isnan(self.first):
+            self.first = now
         if not step.stopped:
             self.pending.append(step.token)
             if step.score is not None:
@@ -86,8 +95,14 @@ class _Request:
 
     def _hand_over(self, reason: str | None) -> None:
         asked = self.sampling.logprobs is not None
-        self.deliver(Chunk(self.pending, reason, self.scores if asked else None))
+        timing = None if reason is None else self._timing()
+        self.deliver(Chunk(self.pending, reason, self.scores if asked else None, timing))
         self.pending, self.scores = [], []
+
+    def _timing(self) -> Timing | None:
+        if math.isnan(self.first):  # cancelled while it waited
+            return None
+        return Timing(self.admitted - self.arrived, time.monotonic() - self.first)
 
 
 @dataclass(eq=False)
@@ -251,6 +266,11 @@ class TransformersEngine:
         with self._change:
             return len(self._known)
 
+    def load(self) -> Load:
+        with self._change:
+            waiting = len(self._waiting) + len(self._scoring)
+            return Load(len(self._known) - waiting, waiting, self._batch.cache_used())
+
     def health(self) -> None:
         if self._closing or not self._thread.is_alive():
             raise EngineFailed(f"the engine's thread has ended {self._last_failure}".rstrip())
@@ -393,6 +413,9 @@ class TransformersEngine:
             text.deliver(result)
 
     def _prefill(self, requests: list[_Request]) -> None:
+        now = time.monotonic()
+        for request in requests:
+            request.admitted = now
         steps = self._batch.add(
             [request.token_ids for request in requests],
             [request.sampling for request in requests],

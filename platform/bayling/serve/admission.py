@@ -13,6 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from bayling.serve import observed
 from bayling.serve.errors import ApiError, Overloaded, from_engine
 from bayling.serve.keyring import KeyRing
 from bayling.serve.limits import LimitReached, Limits, Meter, Meters
@@ -26,6 +27,7 @@ behind it, and `/docs` runs scripts from elsewhere, which no page beside a typed
 OPEN_FOLDER = "/playground/"
 """The files of that page."""
 METRICS_PATH = "/metrics"
+VERSIONS_PATH = "/internal/versions"
 ANYBODY = "anybody"
 """The caller's name where no key is asked for."""
 
@@ -65,7 +67,7 @@ class Admission:
             refuse has been read, checked and made into tokens first; what is refused here costs
             next to nothing, and so an overload leaves time for those that are inside.
         share: the part of the limits that holds here: 1/R with R processes behind one address.
-        open_metrics: whether `/metrics` is for everybody.
+        open_metrics: whether `/metrics` and `/internal/versions` are for everybody.
     """
 
     def __init__(
@@ -84,7 +86,7 @@ class Admission:
         self._meters = Meters(share)
         self._capacity = max(1, round(capacity * share))
         self._inside = 0
-        self._open = OPEN_PATHS | ({METRICS_PATH} if open_metrics else frozenset())
+        self._open = OPEN_PATHS | ({METRICS_PATH, VERSIONS_PATH} if open_metrics else frozenset())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan" or self._is_open(scope["path"]):
@@ -95,6 +97,7 @@ class Admission:
             return
         try:
             name, meter = self._caller(scope)
+            observed.current().key = name
             if scope["method"] == "POST" and self._inside >= self._capacity:
                 raise from_engine(Overloaded())
             meter.enter()
@@ -102,6 +105,7 @@ class Admission:
             await error.response()(scope, receive, send)
             return
         except LimitReached as reached:
+            observed.current().limit = reached.limit
             await _too_early(reached, meter).response()(scope, receive, send)
             return
         scope.setdefault("state", {})["caller"] = Caller(name, meter)

@@ -6,13 +6,13 @@ import asyncio
 import hashlib
 import math
 import time
-import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from bayling.engines.protocol import Chunk, PromptTooLong, Sampling, Scored
+from bayling.serve import observed
 from bayling.serve.decoding import Placeholders, StopStrings, TextDecoder
 from bayling.serve.errors import ApiError, from_engine
 from bayling.serve.schema import SamplingFields
@@ -113,10 +113,14 @@ class Answering:
             ApiError: turns out of order, a control token in a text, or a prompt that leaves
                 no room for the answer.
         """
+        observation = observed.current()
+        span = observation.tracing.prompt(observation.span)
         try:
             ids = self.chat.prompt_ids(messages)
         except TemplateError as error:
             raise ApiError(400, str(error), param=param) from None
+        finally:
+            span.end()
         sampling = self._sampling(fields, len(ids), fields.token_limit(), self.chat.stop_ids, param)
         said = "".join(message.content for message in messages)
         # Whoever writes a placeholder wants it translated as it stands.
@@ -224,21 +228,26 @@ class Answering:
         Raises:
             ApiError: as `answer`.
         """
+        observation = observed.current()
         try:
             async with asyncio.timeout(self.limits.timeout_s):
-                scores = await self._tokens.score(uuid.uuid4().hex, ids, top)
+                scores = await self._tokens.score(observation.engine_id(), ids, top)
         except Exception as error:
             raise from_engine(error) from error
         charge(len(ids))
+        observation.prompt_tokens += len(ids)
         return scores
 
     async def _pieces(self, prompt: Prompt, every_s: float, charge: Charge) -> AsyncIterator[Piece]:
         writer = _Writer(self.chat, prompt)
+        observation = observed.current()
+        text = self._text(prompt) if observation.keep_texts else ""
+        pace = observation.answer(prompt.billed, text)
         made = 0
         refused = False  # or broken before anything came of it
         deadline = time.monotonic() + self.limits.timeout_s
         chunks = self._tokens.generate(
-            uuid.uuid4().hex, prompt.ids, prompt.sampling, every_s=every_s
+            observation.engine_id(), prompt.ids, prompt.sampling, every_s=every_s
         )
         try:
             # Leaving early closes the chunks, and that cancels the generation.
@@ -248,6 +257,7 @@ class Answering:
                         chunk = await anext(chunks)
                     piece = writer.write(chunk)
                     made += len(piece.ids)
+                    pace.made(len(piece.ids), piece.text, chunk, piece.finish_reason)
                     yield piece
                     if piece.finish_reason is not None:
                         return
@@ -255,8 +265,13 @@ class Answering:
             refused = not made and not isinstance(error, TimeoutError)
             raise from_engine(error) from error
         finally:
+            pace.end(refused)
             if not refused:
                 charge(prompt.billed + made)
+
+    def _text(self, prompt: Prompt) -> str:
+        """What the model is given."""
+        return str(self.chat.tokenizer.decode(prompt.ids, skip_special_tokens=False))
 
 
 class _Writer:

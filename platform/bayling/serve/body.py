@@ -7,6 +7,7 @@ import asyncio
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from bayling.serve import observed
 from bayling.serve.errors import ApiError
 
 MAX_BODY_BYTES = 2 * 2**20
@@ -43,6 +44,7 @@ class WholeBody:
             return
         if body is None:
             return
+        observed.current().arrived()
         replayed = False
 
         async def receive_again() -> Message:

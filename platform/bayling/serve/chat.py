@@ -11,7 +11,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from bayling.serve import streams
+from bayling.serve import observed, streams
 from bayling.serve.admission import Asking
 from bayling.serve.answering import Answer, Piece, Prompt, choices
 from bayling.serve.envelope import answered_by
@@ -49,6 +49,7 @@ def router(fleet: Fleet, keep_alive_s: float) -> APIRouter:
             "model": fleet.name,
         }
         if request.stream:
+            observed.current().streamed = True
             pieces = streams.merged(
                 [version.answering.stream(one, asking.charge) for one in prompts]
             )

@@ -15,7 +15,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from bayling.engines.protocol import Scored
-from bayling.serve import streams
+from bayling.serve import observed, streams
 from bayling.serve.admission import Asking
 from bayling.serve.answering import Answer, Answering, Charge, Piece, Prompt, choices
 from bayling.serve.completion_schema import Completion, CompletionChoice, CompletionRequest
@@ -58,6 +58,7 @@ def router(fleet: Fleet, keep_alive_s: float) -> APIRouter:
         }
         n = request.n or 1
         if request.stream:
+            observed.current().streamed = True
             echoes = [one.text if request.echo else "" for one in asked for _ in range(n)]
             pieces = streams.merged(
                 [

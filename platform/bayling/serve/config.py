@@ -11,6 +11,9 @@ from typing import Any, get_type_hints
 from bayling.errors import UserError
 from bayling.serve.limits import Limits
 
+TEXTS_ARE_LOGGED = (
+    "serve.log_texts=true: the prompts and answers of all callers are written to the log"
+)
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 
@@ -34,6 +37,17 @@ class Auth(Enum):
     auto = "auto"
     on = "on"
     off = "off"
+
+
+@dataclass
+class TracingConfig:
+    """OpenTelemetry traces of requests."""
+
+    endpoint: str | None = None
+    """Where a collector takes spans by OTLP over HTTP, such as http://collector:4318/v1/traces;
+    without one there are none."""
+    share: float = 1.0
+    """Of the requests that bring no trace of their own; the others' callers decide."""
 
 
 @dataclass
@@ -121,9 +135,14 @@ class ServeConfig:
     cors_origins: list[str] = field(default_factory=list)
     """Web sites, such as https://example.org, whose pages may ask from a browser."""
     open_metrics: bool = False
-    """Whether /metrics can be read without a key."""
+    """Whether /metrics and /internal/versions can be read without a key."""
     body_timeout_s: float = 30.0
     """Within which a request's body must arrive."""
+    log_texts: bool = False
+    """Whether prompts and answers are written to the log, and to MLflow's traces."""
+    tracing: TracingConfig = field(default_factory=TracingConfig)
+    mlflow_traces: float = 0.0
+    """The share of requests that MLflow gets a trace of, 0 to 1."""
 
     @staticmethod
     def read(written: Mapping[str, Any]) -> ServeConfig:
@@ -175,6 +194,18 @@ class ServeConfig:
                     "path, such as https://example.org"
                 )
         self.limits.check("serve.")
+        endpoint = self.tracing.endpoint
+        if endpoint is not None and not re.fullmatch(r"https?://[^/\s]+(/\S*)?", endpoint):
+            raise UserError(
+                f"serve.tracing.endpoint={endpoint} is no address over HTTP: name it in full, such "
+                "as http://collector:4318/v1/traces"
+            )
+        for key, share in (
+            ("tracing.share", self.tracing.share),
+            ("mlflow_traces", self.mlflow_traces),
+        ):
+            if not 0 <= share <= 1:
+                raise UserError(f"serve.{key} is a share between 0 and 1, not {share}")
         if not 1 <= self.port <= 65535:
             raise UserError(f"serve.port must be between 1 and 65535, not {self.port}")
         for key in (

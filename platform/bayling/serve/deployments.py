@@ -10,25 +10,34 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from fastapi import FastAPI
 from ray import serve
 from ray.serve.config import AutoscalingConfig
+from ray.serve.handle import DeploymentHandle
 
 from bayling import engines
 from bayling.engines.protocol import Chunk, EngineFailed, Sampling, Scored
 from bayling.model_folder import Serving, load_chat
 from bayling.registry.pages import version_page
-from bayling.serve import front
+from bayling.serve import front, logs, monitoring
+from bayling.serve.accounting import Sink, write_down
 from bayling.serve.answering import Answering, Limits
 from bayling.serve.app import create_app
 from bayling.serve.application import Arguments, engine_application
+from bayling.serve.config import TEXTS_ARE_LOGGED
 from bayling.serve.fleet import Fleet, Version
+from bayling.serve.ledger import LEDGER, Ledger, RemoteLedger
 from bayling.serve.listener import Listener
+from bayling.serve.mlflow_traces import MlflowTraces
 from bayling.serve.readiness import Readiness
 from bayling.serve.remote import RemoteTokens
+from bayling.serve.reporting import EngineState, Reporter
+from bayling.serve.tracing import Tracing
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +52,10 @@ class Engine:
     """A replica with one version of the model in it. Tokens in, tokens out."""
 
     def __init__(self, arguments: Arguments, version: str) -> None:
+        began = time.monotonic()
         config = arguments.config
+        self._version = version
+        self._tracing = _begin("Engine", arguments)
         folder = arguments.served.folder(version)
         self._engine = engines.load(
             config.engine.value,
@@ -56,23 +68,51 @@ class Engine:
         )
         # A replica that cannot generate must not become ready.
         self._engine.generate_all([[0]], Sampling(max_new_tokens=2))
+        self._start_s = time.monotonic() - began
+        Reporter(RemoteLedger.of_api().take, self._state).start()
 
     async def generate(
-        self, request_id: str, token_ids: list[int], sampling: Sampling, every_s: float
+        self,
+        request_id: str,
+        token_ids: list[int],
+        sampling: Sampling,
+        every_s: float,
+        trace: Mapping[str, str],
     ) -> AsyncIterator[Chunk]:
         """As the engine's, after an empty chunk that says that the request has arrived.
 
         Serve cancels this when the caller goes away, and so the engine's work on it ends.
+
+        Args:
+            trace: the headers of the trace that it belongs to.
         """
+        logs.about(request_id)
+        tokens, last = 0, Chunk([])
+        span = self._tracing.work(trace, self._version, (request_id, len(token_ids), sampling))
         yield Chunk([])
         try:
             async for chunk in self._engine.generate(
                 request_id, token_ids, sampling, every_s=every_s
             ):
+                span.made(chunk)
+                tokens, last = tokens + len(chunk.ids), chunk
                 yield chunk
-        except EngineFailed:
+        except EngineFailed as error:
+            span.failed(error)
+            log.error("the engine failed on a request: %s", error)
             self._end_if_broken()
             raise
+        finally:
+            span.end()
+            fields = {
+                "engine_id": request_id,
+                "version": self._version,
+                "prompt_tokens": len(token_ids),
+                "completion_tokens": tokens,
+                "finish_reason": last.finish_reason,
+                **(asdict(last.timing) if last.timing else {}),
+            }
+            log.info("generated", extra={logs.FIELDS: fields})
 
     async def score(self, request_id: str, token_ids: list[int], top: int) -> list[Scored]:
         """As the engine's."""
@@ -90,6 +130,12 @@ class Engine:
         """Asked by Serve, which replaces the replica when this raises."""
         self._engine.health()
 
+    def _state(self) -> EngineState:
+        load = self._engine.load()
+        return EngineState(
+            self._version, load.running, load.waiting, load.cache_used, self._start_s
+        )
+
     def _end_if_broken(self) -> None:
         """Make room for a replica with an engine that works.
 
@@ -106,8 +152,14 @@ class Engine:
 class Api:
     """The HTTP side: text, templates and errors. Needs no accelerator."""
 
-    def __init__(self, arguments: Arguments) -> None:
+    def __init__(self, arguments: Arguments, ledger: DeploymentHandle) -> None:
         self._arguments = arguments
+        tracing = _begin("Api", arguments)
+        if arguments.config.log_texts:
+            log.warning(TEXTS_ARE_LOGGED)
+        remote = RemoteLedger(lambda: ledger)
+        reporter = Reporter(remote.take)
+        reporter.start()
         self._fleet = Fleet(arguments.served.name, self._version)
         readiness = Readiness()
 
@@ -121,7 +173,10 @@ class Api:
             self._fleet.main_version,
             share=1 / API_REPLICAS,
             name_requests=arguments.listen,
+            sinks=self._sinks(reporter),
+            tracing=tracing,
         )
+        self._fastapi.include_router(monitoring.router(remote, reporter))
         self._listener: Listener | None = None
 
     async def reconfigure(self, plan: dict[str, Any]) -> None:
@@ -144,6 +199,22 @@ class Api:
         if self._listener is not None:
             self._listener.check()
 
+    def _sinks(self, reporter: Reporter) -> list[Sink]:
+        """Who is told of a request that is over."""
+        config = self._arguments.config
+        sinks: list[Sink] = [lambda observed, _: reporter.add(observed), write_down]
+        if config.mlflow_traces:
+            loop = asyncio.get_running_loop()
+            served = self._arguments.served
+            traces = MlflowTraces(
+                served.tracking_uri,
+                served.name,
+                config.mlflow_traces,
+                lambda: loop.call_soon_threadsafe(reporter.lose, "mlflow_traces"),
+            )
+            sinks.append(traces.add)
+        return sinks
+
     def _version(self, version: str) -> Version:
         config = self._arguments.config
         folder = self._arguments.served.folder(version)
@@ -162,6 +233,13 @@ class Api:
         served = self._arguments.served
         page = version_page(config.mlflow_url or served.tracking_uri, served.name, version)
         return Version(served.name, version, serving.languages, answering, page)
+
+
+def _begin(deployment: str, arguments: Arguments) -> Tracing:
+    """What comes first in a replica: its log, and where its spans go."""
+    replica = serve.get_replica_context().replica_id.to_full_id_str()
+    logs.install(deployment, replica)
+    return Tracing.start(arguments.config.tracing, arguments.served.name, deployment, replica)
 
 
 def engine(arguments: dict[str, Any]) -> serve.Application:
@@ -200,6 +278,11 @@ def api(arguments: dict[str, Any]) -> serve.Application:
     """The API before the engines of all versions."""
     own = Arguments.read(arguments)
     config = own.config
+    ledger = (
+        serve.deployment(Ledger)
+        .options(name=LEDGER, num_replicas=1, ray_actor_options={"num_cpus": 0})
+        .bind(own.served.name)
+    )
     deployed = serve.deployment(Api if own.listen else serve.ingress()(Api))
     return deployed.options(
         name="Api",
@@ -209,4 +292,4 @@ def api(arguments: dict[str, Any]) -> serve.Application:
         # Serve's own refusal has none.
         max_ongoing_requests=config.capacity + 1000,
         max_constructor_retry_count=1,
-    ).bind(own)
+    ).bind(own, ledger)

@@ -11,6 +11,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from bayling.serve import logs, observed
 from bayling.serve.errors import unexpected
 
 log = logging.getLogger(__name__)
@@ -18,6 +19,7 @@ log = logging.getLogger(__name__)
 _VERSION = "bayling.version"
 _REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 """A client's own id that may stand in a header and in a log."""
+_ODD = re.compile(r"[^\w.:-]", re.ASCII)
 _ALWAYS = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
@@ -34,6 +36,7 @@ _UNLESS_SET = {
 def answered_by(request: Request, version: str) -> None:
     """Note down which version of the model answers a request, for its header."""
     request.scope[_VERSION] = version
+    observed.current().version = version
 
 
 class Envelope:
@@ -56,8 +59,13 @@ class Envelope:
             await self._app(scope, receive, send)
             return
         request_id = Headers(scope=scope).get("x-request-id", "")
-        if self._name_requests and not _REQUEST_ID.fullmatch(request_id):
+        if not self._name_requests:
+            # Serve takes any id. What stands in a log is of the same form here as there.
+            request_id = _ODD.sub("_", request_id)[:128]
+        elif not _REQUEST_ID.fullmatch(request_id):
             request_id = uuid.uuid4().hex
+        observed.current().request_id = request_id
+        logs.about(request_id)
         started = False
 
         async def send_labelled(message: Message) -> None:
@@ -76,7 +84,7 @@ class Envelope:
         try:
             await self._app(scope, receive, send_labelled)
         except Exception:
-            log.exception("request %s failed", request_id)
+            log.exception("the request failed")
             if started:
                 raise
             await unexpected().response()(scope, receive, send_labelled)

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from bayling.engines.protocol import EngineFailed, PromptTooLong, RequestRefused
+from bayling.serve import observed
 from bayling.serve.streams import event
 
 log = logging.getLogger(__name__)
@@ -55,6 +56,8 @@ class ApiError(Exception):
         return ErrorBody(error=error).model_dump()
 
     def response(self) -> JSONResponse:
+        """The answer to the current request, of which it is noted down."""
+        observed.current().failed(self.status, self.code)
         return JSONResponse(self.body(), self.status, self.headers)
 
 
@@ -105,7 +108,8 @@ def from_engine(error: Exception) -> ApiError:
 
 
 def broken_off(error: ApiError) -> str:
-    """The server-sent event that ends a stream with an error."""
+    """The server-sent event that ends the current request's stream with an error."""
+    observed.current().failed(error.status, error.code)
     log.warning("a stream broke off: %s", error)
     return event(error.body())
 
@@ -140,6 +144,8 @@ def _validation(error: RequestValidationError) -> ApiError:
 
 def _place(location: Sequence[Any], body: Any) -> list[str | int]:
     """The path in the body: ("body", "text", "list[str]", 0) is text.0 to whoever wrote it."""
+    if location[0] != "body":  # in the query: there is nothing to look at
+        return list(location[1:])
     place: list[str | int] = []
     for part in location[1:]:
         if isinstance(body, dict) and isinstance(part, str):

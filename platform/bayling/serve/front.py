@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
+from bayling.serve.accounting import Accounting, Sink
 from bayling.serve.admission import Admission
 from bayling.serve.body import WholeBody
 from bayling.serve.config import LOCAL_HOSTS, ServeConfig
@@ -15,6 +16,7 @@ from bayling.serve.envelope import Envelope
 from bayling.serve.keyring import KeyRing
 from bayling.serve.local_names import LocalNamesOnly
 from bayling.serve.presence import WhileAwaited
+from bayling.serve.tracing import NOWHERE, Tracing
 
 _READABLE_BY_SCRIPTS = (
     "retry-after",
@@ -35,6 +37,8 @@ def install(
     *,
     share: float = 1.0,
     name_requests: bool = True,
+    sinks: Sequence[Sink] = (),
+    tracing: Tracing = NOWHERE,
 ) -> None:
     """Put it before an app's routes.
 
@@ -42,6 +46,7 @@ def install(
         version: the model's, for answers that no version has been chosen for.
         share: the part of each caller's limits that holds in this process.
         name_requests: whether answers are given an `x-request-id` here.
+        sinks: who is told of each request that is over.
 
     Raises:
         UserError: the keys cannot be read.
@@ -73,3 +78,4 @@ def install(
     if keys is None and config.host in LOCAL_HOSTS:
         app.add_middleware(LocalNamesOnly)
     app.add_middleware(Envelope, version=version, name_requests=name_requests)
+    app.add_middleware(Accounting, sinks, tracing, config.log_texts)

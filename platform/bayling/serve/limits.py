@@ -47,8 +47,10 @@ LIMITS = tuple(item.name for item in fields(Limits))
 class LimitReached(Exception):
     """A request that comes too early. The message says which limit it is."""
 
-    def __init__(self, message: str, wait_s: float) -> None:
+    def __init__(self, limit: str, message: str, wait_s: float) -> None:
         super().__init__(message)
+        self.limit = limit
+        """One of `LIMITS`."""
         self.wait_s = wait_s
 
 
@@ -123,10 +125,13 @@ class Meter:
         at_a_time = self.limits.concurrent_requests
         if at_a_time is not None and self._ongoing >= math.ceil(at_a_time * self._share):
             raise LimitReached(
-                f"this key may have {at_a_time} requests at a time: wait for an answer", 1.0
+                "concurrent_requests",
+                f"this key may have {at_a_time} requests at a time: wait for an answer",
+                1.0,
             )
         if self._tokens is not None and (wait_s := self._tokens.wait_s(0, now)) > 0:
             raise LimitReached(
+                "tokens_per_minute",
                 f"this key may use {self.limits.tokens_per_minute} tokens a minute, and has used "
                 f"more: try again in {math.ceil(wait_s)} s",
                 wait_s,
@@ -134,6 +139,7 @@ class Meter:
         if self._requests is not None:
             if (wait_s := self._requests.wait_s(1, now)) > 0:
                 raise LimitReached(
+                    "requests_per_minute",
                     f"this key may send {self.limits.requests_per_minute} requests a minute: try "
                     f"again in {math.ceil(wait_s)} s",
                     wait_s,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -14,6 +15,7 @@ from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from bayling.engines.protocol import Chunk, EngineFailed, Sampling, Scored
+from bayling.serve import observed
 from bayling.serve.errors import Overloaded, Starting, Unavailable
 
 log = logging.getLogger(__name__)
@@ -40,6 +42,7 @@ class RemoteTokens:
     async def generate(
         self, request_id: str, token_ids: Sequence[int], sampling: Sampling, *, every_s: float
     ) -> AsyncIterator[Chunk]:
+        observation = observed.current()
         made: list[int] = []
         for attempt in range(_ATTEMPTS):
             chunks = self._generate(
@@ -57,7 +60,8 @@ class RemoteTokens:
             except (Lost, EngineFailed) as error:
                 if attempt == _ATTEMPTS - 1:
                     raise
-                log.warning("request %s goes on elsewhere: %s", request_id, error)
+                log.warning("the request goes on elsewhere: %s", error)
+                observation.retries += 1
                 if len(made) == sampling.max_new_tokens:  # only its end was lost
                     yield Chunk([], "length", None if sampling.logprobs is None else [])
                     return
@@ -68,21 +72,37 @@ class RemoteTokens:
     ) -> AsyncIterator[Chunk]:
         """One attempt."""
         finished = False
+        observation = observed.current()
+        span = observation.tracing.call(
+            observation.span,
+            observation.endpoint,
+            observation.version,
+            (observation.request_id, len(token_ids), sampling),
+        )
         try:
             handle = self._engine().options(stream=True)
-            chunks = handle.generate.remote(request_id, token_ids, sampling, every_s)
+            chunks = handle.generate.remote(
+                request_id, token_ids, sampling, every_s, span.headers()
+            )
             try:
                 # The first, empty chunk says that a replica has taken the request.
                 await self._taken(anext(chunks))
                 async for chunk in chunks:
                     finished = chunk.finish_reason is not None
+                    span.made(chunk)
                     yield chunk
             except BaseException:
                 if not finished:  # whoever wanted the rest has left
                     chunks.cancel()
                 raise
-        except (RayError, RayServeException) as error:
-            raise _own(error) from error
+        except Exception as error:
+            own = _own(error)
+            span.failed(own)
+            if own is error:
+                raise
+            raise own from error
+        finally:
+            span.end()
         if not finished:
             raise Lost("the answer broke off")
 
@@ -105,6 +125,7 @@ class RemoteTokens:
             except EngineFailed:
                 if attempt == _ATTEMPTS - 1:
                     raise
+            observed.current().retries += 1
             await asyncio.sleep(_PAUSE_S * 2**attempt)
         raise AssertionError("unreachable")
 
@@ -114,11 +135,13 @@ class RemoteTokens:
         return self._handle
 
     async def _taken(self, first: Any) -> None:
+        began = time.monotonic()
         try:
             async with asyncio.timeout(self._cold_start_wait_s):
                 await first
         except TimeoutError:
             raise Starting(self._cold_start_wait_s) from None
+        observed.current().taken(time.monotonic() - began)
 
 
 class Lost(Unavailable):
@@ -132,4 +155,6 @@ def _own(error: Exception) -> Exception:
     if isinstance(error, RayTaskError):
         cause = error.cause
         return cause if isinstance(cause, Exception) else error
-    return Lost("the engine that worked on this request is gone")
+    if isinstance(error, RayError | RayServeException):
+        return Lost("the engine that worked on this request is gone")
+    return error

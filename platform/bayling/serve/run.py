@@ -13,7 +13,9 @@ from typing import Any
 from bayling.errors import StageFailed, UserError
 from bayling.scale import Device, ScaleConfig
 from bayling.serve.application import API, Arguments, ServedModel, applications
-from bayling.serve.config import ServeConfig
+from bayling.serve.config import TEXTS_ARE_LOGGED, ServeConfig
+
+log = logging.getLogger(__name__)
 
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 """Addresses to listen on that are none to go to → where this machine finds itself."""
@@ -57,6 +59,8 @@ def deploy(
         StageFailed: a replica did not start, or not in time; nothing is left running.
     """
     config.validate()
+    if config.log_texts:
+        log.warning(TEXTS_ARE_LOGGED)
     check_port(config.host, config.port)
     from ray import serve
     from ray.serve.config import HTTPOptions, ProxyLocation

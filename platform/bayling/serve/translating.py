@@ -19,9 +19,11 @@ from bayling.detection import Detected, detect
 from bayling.errors import UserError
 from bayling.languages import parse
 from bayling.prompts import include_prompt, sentence_of, translate_prompt
+from bayling.serve import observed
 from bayling.serve.answering import Answering, Charge, Piece, Prompt
 from bayling.serve.errors import ApiError
 from bayling.serve.glossary import Term, occurring, terms_for, unused
+from bayling.serve.judging import judge
 from bayling.serve.schema import SamplingFields
 from bayling.serve.translation_schema import (
     MAX_TRANSLATIONS,
@@ -325,6 +327,7 @@ class Translator:
             messages, again = self._again(attempt) if len(attempts) == 1 else ((), None)
         # The first of equals: a second answer that is no better has only strayed further.
         best = min(attempts, key=lambda attempt: len(attempt.missing))
+        judge(observed.current(), best.text, job.target)
         yield Done(_translation(job, best, len(attempts)), prompt_tokens, completion_tokens)
 
     def _again(self, attempt: _Attempt) -> tuple[tuple[Message, ...], Prompt | None]:

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from starlette.responses import Response, StreamingResponse
 
 from bayling import detection
-from bayling.serve import streams, translating
+from bayling.serve import observed, streams, translating
 from bayling.serve.admission import Asking
 from bayling.serve.envelope import answered_by
 from bayling.serve.errors import ApiError, broken_off
@@ -56,6 +56,7 @@ def router(fleet: Fleet, *, at_once: int, keep_alive_s: float) -> APIRouter:
         answered_by(http, version.version)
         events = Translator(version.answering, request, jobs, asking.charge).run(at_once)
         if request.stream:
+            observed.current().streamed = True
             lines = _lines(fleet.name, await streams.begun(events, keep_alive_s))
             return StreamingResponse(lines, media_type="text/event-stream")
         made: list[Done] = []

@@ -1,0 +1,53 @@
+"""`/metrics` for Prometheus, and `/internal/versions` for whoever compares versions."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.responses import JSONResponse, Response
+
+from bayling.serve.admission import METRICS_PATH, VERSIONS_PATH
+from bayling.serve.errors import Unavailable, from_engine
+from bayling.serve.ledger import RemoteLedger
+from bayling.serve.metrics import CONTENT_TYPE
+from bayling.serve.reporting import Reporter
+
+
+def router(ledger: RemoteLedger, reporter: Reporter) -> APIRouter:
+    """The routes. What other replicas saw in the last second may be missing from the answers."""
+    routes = APIRouter()
+
+    async def sent() -> None:
+        # What this replica has seen is to be in its own answer. If it cannot be sent, the
+        # question to the ledger will say why.
+        with suppress(Exception):
+            await reporter.flush()
+
+    @routes.get(METRICS_PATH)
+    async def metrics() -> Response:
+        """Figures of the whole fleet, in Prometheus's text format."""
+        await sent()
+        try:
+            text = await ledger.metrics()
+        except Unavailable as error:
+            raise from_engine(error) from None
+        return Response(text, headers={"content-type": CONTENT_TYPE})
+
+    @routes.get(VERSIONS_PATH)
+    async def versions(since: float = 0.0) -> Response:
+        """What each version did since a moment, as `bayling.serve.stats.VersionStats` reads it."""
+        await sent()
+        try:
+            stats = await ledger.versions(since)
+        except Unavailable as error:
+            raise from_engine(error) from None
+        body: dict[str, Any] = {
+            "now": time.time(),
+            "versions": {version: one.to_json() for version, one in stats.items()},
+        }
+        return JSONResponse(body)
+
+    return routes
