@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from bayling.data.tokenizer import train
+from bayling.languages import letters_in_script
 from bayling.model_folder import Serving
 from bayling.templates import TEMPLATES
 
@@ -25,8 +27,20 @@ SENTENCES = (
 )
 
 
-def make_model(folder: Path, *, template: str = "bayling", seed: int = 0) -> Path:
-    """A random LLaMA with a tokenizer for five scripts, its template and its `bayling.json`."""
+def make_model(
+    folder: Path,
+    *,
+    template: str = "bayling",
+    seed: int = 0,
+    writes: str | None = None,
+    languages: Sequence[str] = ("en", "de", "zh", "hi", "ar"),
+) -> Path:
+    """A random LLaMA with a tokenizer for five scripts, its template and its `bayling.json`.
+
+    Args:
+        writes: a language whose letters are all that its greedy answers have.
+        languages: what `bayling.json` says that it was trained on.
+    """
     tokenizer = train(SENTENCES, 600, TEMPLATES[template])
     tokenizer.chat_template = TEMPLATES[template].chat_template()
     tokenizer.save_pretrained(folder)
@@ -48,6 +62,11 @@ def make_model(folder: Path, *, template: str = "bayling", seed: int = 0) -> Pat
     model = LlamaForCausalLM(config)
     # Never the likeliest: a greedy answer is as long as it was asked to be.
     model.lm_head.weight.data[tokenizer.eos_token_id] = 0
+    if writes is not None:
+        for token in range(len(tokenizer)):
+            right, letters = letters_in_script(tokenizer.decode([token]), writes)
+            if not 0 < right == letters:
+                model.lm_head.weight.data[token] = 0
     model.save_pretrained(folder)
-    Serving(template, CONTEXT, ["en", "de", "zh", "hi", "ar"], base_model=None).write(folder)
+    Serving(template, CONTEXT, list(languages), base_model=None).write(folder)
     return folder

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bayling import __version__
-from bayling.commands import key, model, plan, translate
+from bayling.commands import key, model, plan, rollout, translate
 from bayling.errors import GateRefused, StageFailed, UserError
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ _EPILOG = """examples:
   bayling plan recipe=bayling-7b scale=cluster    what a run will take; runs nothing
   bayling serve recipe=quickstart            then, in another terminal:
   bayling translate "in 5 days" --to sw
+  bayling rollout status                     how a new version takes over
   bayling model fetch recipe=bayling-7b      base weights, to the folder that the recipe names
   bayling key new app                        a key for a server that others reach
   bayling ui                                 runs, scores and model versions in a browser
@@ -106,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     plan.register(commands)
     model.register(commands)
     key.register(commands)
+    rollout.register(commands)
     translate.register(commands)
     ui = command("ui", "the MLflow dashboard on this machine", _ui)
     ui.add_argument(
@@ -177,22 +179,30 @@ def _sweep(arguments: argparse.Namespace, work: Callable[[Pipeline, str], Any]) 
 
 
 def _serve(arguments: argparse.Namespace) -> None:
-    import time
+    import threading
+    from dataclasses import replace
 
     from bayling.cluster import local
-    from bayling.registry import models, runs
+    from bayling.registry import runs
     from bayling.serve import run as serving
     from bayling.serve.application import ServedModel
 
     config = _compose(arguments.overrides)
     serving.check_port(config.serve.host, config.serve.port)
     runs.check_reachable(config.tracking)
-    version = models.require_alias(config.tracking, config.registered_model, config.serve.alias)
-    print(f"starting {version.name} version {version.version} …", file=sys.stderr)
-    served = ServedModel(config.tracking, version.name, {})
-    with local.connected(config.scale) as take_down:
-        url = serving.deploy(config.serve, served, {version.version: 1.0}, config.scale)
-        print(f"serving {version.name} version {version.version} at {url}", file=sys.stderr)
+    recorded, registered = rollout.beginning(config)
+    name, version = config.registered_model, recorded.serving
+    print(f"starting {name} version {version} …", file=sys.stderr)
+    served = ServedModel(config.tracking, name, {})
+    # A rollout has the engines of two versions at a time.
+    room = replace(
+        config.scale,
+        engines=2 * config.serve.max_replicas,
+        cpus_per_worker=config.serve.engine_cpus,
+    )
+    with local.connected(config.scale, room) as take_down:
+        url = serving.deploy(config.serve, served, {version: 1.0}, config.scale)
+        print(f"serving {name} version {version} at {url}", file=sys.stderr)
         print(f'try: bayling translate "in 5 days" --to sw --url {url}', file=sys.stderr)
         print(f"     or open {url}/ in a browser        stop: Ctrl-C", file=sys.stderr)
         if config.serve.needs_keys:
@@ -202,8 +212,9 @@ def _serve(arguments: argparse.Namespace) -> None:
                 file=sys.stderr,
             )
         try:
-            while True:
-                time.sleep(1)
+            arguments_of_all = serving.arguments_of(config.serve, served, config.scale)
+            target = rollout.local_target(arguments_of_all)
+            rollout.follow(config, target, target.ask, recorded, registered, threading.Event())
         except KeyboardInterrupt:
             print("stopping …", file=sys.stderr)
         finally:

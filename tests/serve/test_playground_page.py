@@ -124,8 +124,10 @@ def test_an_answer_appears_while_it_is_made_and_stopping_frees_its_place(
     tab.find("#translate").click()
     tab.until(lambda: len(tab.find("#answer").text) > 20)
     early = len(tab.find("#answer").text)
-    tab.until(lambda: len(tab.find("#answer").text) > early)
+    place = tab.find("#translate").rect
+    tab.until(lambda: len(tab.find("#answer").text) > 20 * early)
     assert tab.find("#translate").text == "Stop"
+    assert tab.find("#translate").rect == place, "it runs away from who wants to press it"
     assert ongoing() == 1
     tab.find("#translate").click()
     tab.until(lambda: tab.find("#facts").text == "Stopped")

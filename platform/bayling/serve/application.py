@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,13 @@ from bayling.serve.config import ServeConfig
 API = "bayling"
 API_BUILDER = "bayling.serve.deployments:api"
 ENGINE_BUILDER = "bayling.serve.deployments:engine"
+ENGINES = f"{API}-v"
+"""What the names of applications with engines begin with."""
 
 
 def engine_application(version: str) -> str:
     """The name of the application with a version's engines."""
-    return f"{API}-v{version}"
+    return f"{ENGINES}{version}"
 
 
 @dataclass(frozen=True)
@@ -68,12 +70,16 @@ class Arguments:
 
 
 def applications(
-    arguments: Arguments, shares: Mapping[str, float], runtime_env: Mapping[str, Any]
+    arguments: Arguments,
+    shares: Mapping[str, float],
+    runtime_env: Mapping[str, Any],
+    leaving: Collection[str] = (),
 ) -> dict[str, Any]:
     """Everything that is to run, for Ray Serve's REST API or a RayService's `serveConfigV2`.
 
     Args:
         shares: version → its share of the traffic, 0 to 1; the others are not to run.
+        leaving: versions that get no request any more and finish those they have.
     """
     written = arguments.write()
     engines = [
@@ -84,7 +90,7 @@ def applications(
             "runtime_env": dict(runtime_env),
             "args": {**written, "version": version},
         }
-        for version in shares
+        for version in (*shares, *(one for one in leaving if one not in shares))
     ]
     api = {
         "name": API,

@@ -10,6 +10,7 @@ from typing import Any, get_type_hints
 
 from bayling.errors import UserError
 from bayling.serve.limits import Limits
+from bayling.serve.rollout.config import RolloutConfig
 
 TEXTS_ARE_LOGGED = (
     "serve.log_texts=true: the prompts and answers of all callers are written to the log"
@@ -143,6 +144,8 @@ class ServeConfig:
     tracing: TracingConfig = field(default_factory=TracingConfig)
     mlflow_traces: float = 0.0
     """The share of requests that MLflow gets a trace of, 0 to 1."""
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    """How a new version takes over from the one that is served."""
 
     @staticmethod
     def read(written: Mapping[str, Any]) -> ServeConfig:
@@ -206,6 +209,7 @@ class ServeConfig:
         ):
             if not 0 <= share <= 1:
                 raise UserError(f"serve.{key} is a share between 0 and 1, not {share}")
+        self.rollout.validate()
         if not 1 <= self.port <= 65535:
             raise UserError(f"serve.port must be between 1 and 65535, not {self.port}")
         for key in (

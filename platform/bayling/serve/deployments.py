@@ -11,8 +11,10 @@ import asyncio
 import logging
 import os
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -30,6 +32,7 @@ from bayling.serve.answering import Answering, Limits
 from bayling.serve.app import create_app
 from bayling.serve.application import Arguments, engine_application
 from bayling.serve.config import TEXTS_ARE_LOGGED
+from bayling.serve.errors import ApiError
 from bayling.serve.fleet import Fleet, Version
 from bayling.serve.ledger import LEDGER, Ledger, RemoteLedger
 from bayling.serve.listener import Listener
@@ -37,7 +40,9 @@ from bayling.serve.mlflow_traces import MlflowTraces
 from bayling.serve.readiness import Readiness
 from bayling.serve.remote import RemoteTokens
 from bayling.serve.reporting import EngineState, Reporter
+from bayling.serve.schema import SamplingFields
 from bayling.serve.tracing import Tracing
+from bayling.templates import Message
 
 log = logging.getLogger(__name__)
 
@@ -157,10 +162,12 @@ class Api:
         tracing = _begin("Api", arguments)
         if arguments.config.log_texts:
             log.warning(TEXTS_ARE_LOGGED)
-        remote = RemoteLedger(lambda: ledger)
-        reporter = Reporter(remote.take)
-        reporter.start()
+        self._ledger = RemoteLedger(lambda: ledger)
+        self._reporter = Reporter(self._ledger.take)
+        self._reporter.start()
         self._fleet = Fleet(arguments.served.name, self._version)
+        self._ongoing: Counter[str] = Counter()
+        self._loading: set[asyncio.Task[None]] = set()
         readiness = Readiness()
 
         async def ready() -> None:
@@ -173,10 +180,10 @@ class Api:
             self._fleet.main_version,
             share=1 / API_REPLICAS,
             name_requests=arguments.listen,
-            sinks=self._sinks(reporter),
+            sinks=self._sinks(),
             tracing=tracing,
         )
-        self._fastapi.include_router(monitoring.router(remote, reporter))
+        self._fastapi.include_router(monitoring.router(self._ledger, self._reporter))
         self._listener: Listener | None = None
 
     async def reconfigure(self, plan: dict[str, Any]) -> None:
@@ -185,7 +192,15 @@ class Api:
         Args:
             plan: under `shares` each version's share of the traffic.
         """
-        await asyncio.to_thread(self._fleet.update, plan["shares"])
+        self._fleet.take(plan["shares"])
+        loading = asyncio.create_task(asyncio.to_thread(self._fleet.load))
+        if not self._fleet.versions:
+            await loading
+        else:
+            # Ray Serve sends this replica nothing until the call is over, and a version's files
+            # may have to come from far away. `report` says what has been taken up.
+            self._loading.add(loading)
+            loading.add_done_callback(self._loading.discard)
         if self._arguments.listen and self._listener is None:
             config = self._arguments.config
             self._listener = await Listener.start(self._fastapi, config.host, config.port)
@@ -199,9 +214,9 @@ class Api:
         if self._listener is not None:
             self._listener.check()
 
-    def _sinks(self, reporter: Reporter) -> list[Sink]:
+    def _sinks(self) -> list[Sink]:
         """Who is told of a request that is over."""
-        config = self._arguments.config
+        config, reporter = self._arguments.config, self._reporter
         sinks: list[Sink] = [lambda observed, _: reporter.add(observed), write_down]
         if config.mlflow_traces:
             loop = asyncio.get_running_loop()
@@ -215,13 +230,46 @@ class Api:
             sinks.append(traces.add)
         return sinks
 
+    async def report(self) -> dict[str, Any]:
+        """What a rollout has to know of this replica, as JSON has it.
+
+        Returns the `shares` that hold; the `troubles` with versions that could not be loaded; each
+        version's `languages`; and how many requests are `ongoing` for each, those included that
+        are not served to anybody new.
+        """
+        return {
+            "shares": self._fleet.shares,
+            "troubles": self._fleet.troubles,
+            "languages": {one.version: one.languages for one in self._fleet.versions},
+            "ongoing": dict(self._ongoing),
+        }
+
+    async def figures(self, since: float) -> dict[str, Any]:
+        """What each version did since a moment, in the whole fleet: see `monitoring.figures`."""
+        return await monitoring.figures(self._ledger, self._reporter, since)
+
+    async def ask(self, model: str, prompt: str, max_tokens: int) -> dict[str, Any]:
+        """An answer as a request over HTTP would get it, without a key and counted for nobody.
+
+        Returns its `text`, or the `status` that the request would have got and the `error`.
+        """
+        try:
+            version = self._fleet.choose(model, prompt)
+            fields = SamplingFields.model_validate({"max_tokens": max_tokens})
+            asked = version.answering.prompt([Message("user", prompt)], fields)
+            answer = await version.answering.answer(asked, lambda tokens: None)
+        except ApiError as error:
+            return {"status": error.status, "error": str(error)}
+        return {"text": answer.text}
+
     def _version(self, version: str) -> Version:
         config = self._arguments.config
         folder = self._arguments.served.folder(version)
         serving = Serving.read(folder)
+        application = engine_application(version)
         answering = Answering(
             load_chat(folder, serving.template),
-            RemoteTokens(engine_application(version), config.cold_start_wait_s),
+            RemoteTokens(application, config.cold_start_wait_s, partial(self._count, version)),
             Limits(
                 context_length=serving.context_length,
                 max_new_tokens=config.max_new_tokens,
@@ -233,6 +281,9 @@ class Api:
         served = self._arguments.served
         page = version_page(config.mlflow_url or served.tracking_uri, served.name, version)
         return Version(served.name, version, serving.languages, answering, page)
+
+    def _count(self, version: str, more: int) -> None:
+        self._ongoing[version] += more
 
 
 def _begin(deployment: str, arguments: Arguments) -> Tracing:

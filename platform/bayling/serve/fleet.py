@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bayling.serve.answering import Answering
 from bayling.serve.errors import ApiError
 from bayling.templates import Message
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -41,21 +45,68 @@ class Fleet:
         self._load = load
         self._versions: dict[str, Version] = {}
         self._shares: dict[str, float] = {}
+        self._plan: dict[str, float] = {}
+        self._changing = threading.Lock()
+        self._troubles: dict[str, str] = {}
 
-    def update(self, shares: Mapping[str, float]) -> None:
-        """Serve these versions from now on, each with its share of the traffic.
-
-        Blocks while new versions are loaded; requests go on meanwhile.
+    def take(self, shares: Mapping[str, float]) -> None:
+        """Serve these versions from now on, each with its share of the traffic, as far as they are
+        loaded. While none of them is, what was served before goes on.
 
         Args:
             shares: version → 0 to 1, 1 in all. With a share of 0 a version answers only who
                 names it. The first one keeps the conversations that a growing share of the
                 others has not reached yet.
         """
-        versions = {
-            version: self._versions.get(version) or self._load(version) for version in shares
-        }
-        self._versions, self._shares = versions, dict(shares)
+        with self._changing:
+            self._plan, self._troubles = dict(shares), {}
+            self._follow(self._plan, {})
+
+    def load(self) -> None:
+        """Load what the last plan names and is not there yet. Blocks; requests go on meanwhile.
+
+        A version that cannot be loaded is left out, as `troubles` says. Ends early when another
+        plan is taken, which goes before.
+
+        Raises:
+            Exception: what loading raised, where that leaves no version at all.
+        """
+        plan = self._plan
+        failure: Exception | None = None
+        for version in plan:
+            if version in self._versions:
+                continue
+            loaded: dict[str, Version] = {}
+            try:
+                loaded[version] = self._load(version)
+            except Exception as error:
+                log.error("version %s cannot be served: %s", version, error)
+                failure = error
+            with self._changing:
+                if self._plan is not plan:
+                    return
+                self._follow(plan, loaded)
+                if failure is not None and not loaded:
+                    self._troubles[version] = str(failure) or type(failure).__name__
+        if failure is not None and not self._versions:
+            raise failure
+
+    def _follow(self, plan: dict[str, float], new: Mapping[str, Version]) -> None:
+        there = {**self._versions, **new}
+        versions = {version: there[version] for version in plan if version in there}
+        if versions:
+            self._versions = versions
+            self._shares = {version: plan[version] for version in versions}
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """The shares that hold at this moment."""
+        return dict(self._shares)
+
+    @property
+    def troubles(self) -> dict[str, str]:
+        """Versions that were to be served and could not be loaded → why."""
+        return dict(self._troubles)
 
     @property
     def versions(self) -> list[Version]:

@@ -20,16 +20,10 @@ def router(ledger: RemoteLedger, reporter: Reporter) -> APIRouter:
     """The routes. What other replicas saw in the last second may be missing from the answers."""
     routes = APIRouter()
 
-    async def sent() -> None:
-        # What this replica has seen is to be in its own answer. If it cannot be sent, the
-        # question to the ledger will say why.
-        with suppress(Exception):
-            await reporter.flush()
-
     @routes.get(METRICS_PATH)
     async def metrics() -> Response:
         """Figures of the whole fleet, in Prometheus's text format."""
-        await sent()
+        await _sent(reporter)
         try:
             text = await ledger.metrics()
         except Unavailable as error:
@@ -38,16 +32,35 @@ def router(ledger: RemoteLedger, reporter: Reporter) -> APIRouter:
 
     @routes.get(VERSIONS_PATH)
     async def versions(since: float = 0.0) -> Response:
-        """What each version did since a moment, as `bayling.serve.stats.VersionStats` reads it."""
-        await sent()
+        """What each version did since a moment."""
         try:
-            stats = await ledger.versions(since)
+            return JSONResponse(await figures(ledger, reporter, since))
         except Unavailable as error:
             raise from_engine(error) from None
-        body: dict[str, Any] = {
-            "now": time.time(),
-            "versions": {version: one.to_json() for version, one in stats.items()},
-        }
-        return JSONResponse(body)
 
     return routes
+
+
+async def figures(ledger: RemoteLedger, reporter: Reporter, since: float) -> dict[str, Any]:
+    """What each version did since a moment, as JSON has it.
+
+    Returns:
+        `now`, in seconds since 1970, and under `versions` for each what
+        `bayling.serve.stats.VersionStats` reads.
+
+    Raises:
+        Unavailable: the ledger does not answer.
+    """
+    await _sent(reporter)
+    stats = await ledger.versions(since)
+    return {
+        "now": time.time(),
+        "versions": {version: one.to_json() for version, one in stats.items()},
+    }
+
+
+async def _sent(reporter: Reporter) -> None:
+    # What this replica has seen is to be in its own answer. If it cannot be sent, the question to
+    # the ledger will say why.
+    with suppress(Exception):
+        await reporter.flush()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -34,13 +34,33 @@ class RemoteTokens:
     along as part of the prompt, so that a stream goes on where it stopped.
     """
 
-    def __init__(self, application: str, cold_start_wait_s: float) -> None:
+    def __init__(
+        self, application: str, cold_start_wait_s: float, count: Callable[[int], None]
+    ) -> None:
+        """
+        Args:
+            count: told 1 when a request begins, to be worked on or to wait for a replica, and -1
+                when it is over.
+        """
         self._application = application
         self._cold_start_wait_s = cold_start_wait_s
+        self._count = count
         self._handle: DeploymentHandle | None = None
 
     async def generate(
         self, request_id: str, token_ids: Sequence[int], sampling: Sampling, *, every_s: float
+    ) -> AsyncIterator[Chunk]:
+        self._count(1)
+        try:
+            chunks = self._generate_somewhere(request_id, token_ids, sampling, every_s)
+            async with aclosing(chunks):  # type: ignore[type-var]
+                async for chunk in chunks:
+                    yield chunk
+        finally:
+            self._count(-1)
+
+    async def _generate_somewhere(
+        self, request_id: str, token_ids: Sequence[int], sampling: Sampling, every_s: float
     ) -> AsyncIterator[Chunk]:
         observation = observed.current()
         made: list[int] = []
@@ -107,6 +127,15 @@ class RemoteTokens:
             raise Lost("the answer broke off")
 
     async def score(self, request_id: str, token_ids: Sequence[int], top: int) -> list[Scored]:
+        self._count(1)
+        try:
+            return await self._score_somewhere(request_id, token_ids, top)
+        finally:
+            self._count(-1)
+
+    async def _score_somewhere(
+        self, request_id: str, token_ids: Sequence[int], top: int
+    ) -> list[Scored]:
         for attempt in range(_ATTEMPTS):
             try:
                 answer = self._engine().score.remote(

@@ -7,7 +7,7 @@ import os
 import re
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from bayling.errors import StageFailed, UserError
@@ -92,14 +92,19 @@ def arguments_of(config: ServeConfig, served: ServedModel, scale: ScaleConfig) -
     )
 
 
-def apply(arguments: Arguments, shares: Mapping[str, float]) -> None:
-    """Make a running Ray Serve run just these versions with these shares. Does not wait."""
+def apply(arguments: Arguments, shares: Mapping[str, float], leaving: Collection[str] = ()) -> None:
+    """Make a running Ray Serve run just these versions with these shares. Does not wait.
+
+    Args:
+        leaving: versions that get no request any more and finish those they have.
+    """
     import ray
     from ray.serve.context import _get_global_client
     from ray.serve.schema import ServeDeploySchema
 
     # What `serve deploy` does through the dashboard, which a laptop's Ray does without.
-    description = applications(arguments, shares, _runtime_env(ray.get_runtime_context()))
+    runtime_env = _runtime_env(ray.get_runtime_context())
+    description = applications(arguments, shares, runtime_env, leaving)
     _get_global_client().deploy_apps(ServeDeploySchema(**description))
 
 
@@ -129,7 +134,7 @@ def _wait(config: ServeConfig) -> None:
             if state.status == ApplicationStatus.DEPLOY_FAILED:
                 messages = [part.message for part in state.deployments.values() if part.message]
                 raise StageFailed(
-                    f"the model could not be served: {_reason(messages or [state.message])}"
+                    f"the model could not be served: {reason(messages or [state.message])}"
                 )
         if API in states and states[API].status == ApplicationStatus.RUNNING:
             try:
@@ -145,7 +150,7 @@ def _wait(config: ServeConfig) -> None:
     )
 
 
-def _reason(messages: list[str]) -> str:
+def reason(messages: Sequence[str]) -> str:
     """The replica's own exception out of Serve's report, in one line."""
     for message in messages:
         raised = re.findall(r"^(?:\w+\.)*(\w+(?:Error|Failed|Exception)): (.+)$", message, re.M)
