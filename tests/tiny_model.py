@@ -50,8 +50,9 @@ def make_model(
         hidden_size=64,
         intermediate_size=160,
         num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=32,
         max_position_embeddings=CONTEXT,
         # The usual 0.02 makes so small a model repeat one token for ever.
         initializer_range=0.3,

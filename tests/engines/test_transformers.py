@@ -1,281 +1,29 @@
+"""What only the engine over transformers has."""
+
 from __future__ import annotations
 
 import asyncio
-import math
-import pickle
-import random
 import shutil
-import time
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from tiny_model import CONTEXT
-from transformers import LlamaForCausalLM
 
-import bayling.engines
 from bayling.engines.loading import load_model
-from bayling.engines.protocol import (
-    EngineFailed,
-    Load,
-    PromptTooLong,
-    RequestRefused,
-    Sampling,
-    Timing,
-)
+from bayling.engines.options import EngineOptions
+from bayling.engines.protocol import EngineFailed, RequestRefused, Sampling
 from bayling.engines.transformers import TransformersEngine
 from bayling.errors import UserError
 
 Prompts = list[list[int]]
-
-
-@pytest.fixture(scope="module")
-def prompts() -> Prompts:
-    """Of very different lengths, so that every batch is ragged."""
-    rng = random.Random(5)
-    return [[rng.randrange(2, 450) for _ in range(n)] for n in (3, 90, 17, 1, 70, 33, 8, 51, 25, 2)]
-
-
-@pytest.fixture(scope="module")
-def alone(model_folder: Path) -> LlamaForCausalLM:
-    return LlamaForCausalLM.from_pretrained(model_folder, dtype=torch.float32).eval()
-
-
-def generated_alone(
-    model: LlamaForCausalLM, prompt: Sequence[int], new: int, stop: int | None = None
-) -> list[int]:
-    """What transformers' own greedy generation answers to one prompt."""
-    with torch.inference_mode():
-        ids: torch.Tensor = model.generate(
-            torch.tensor([prompt]),
-            attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
-            max_new_tokens=new,
-            do_sample=False,
-            eos_token_id=stop,
-            pad_token_id=0,
-        )
-    answer: list[int] = ids[0, len(prompt) :].tolist()
-    return answer[:-1] if stop is not None and answer[-1] == stop else answer
-
-
-async def streamed(
-    engine: TransformersEngine, name: str, prompt: list[int], sampling: Sampling, every_s: float = 0
-) -> tuple[list[int], str | None, int]:
-    ids: list[int] = []
-    reason, chunks = None, 0
-    async for chunk in engine.generate(name, prompt, sampling, every_s=every_s):
-        ids += chunk.ids
-        reason, chunks = chunk.finish_reason, chunks + 1
-    return ids, reason, chunks
-
-
-def test_a_batch_answers_what_generate_answers_to_each_prompt_alone(
-    engine: TransformersEngine, alone: LlamaForCausalLM, prompts: Prompts
-) -> None:
-    answers = engine.generate_all(prompts, Sampling(24))
-    assert [answer.ids for answer in answers] == [
-        generated_alone(alone, prompt, 24) for prompt in prompts
-    ]
-    assert {answer.finish_reason for answer in answers} == {"length"}
-
-
-def test_company_that_comes_and_goes_changes_no_answer(
-    engine: TransformersEngine, alone: LlamaForCausalLM, prompts: Prompts
-) -> None:
-    async def arrive(index: int) -> tuple[list[int], str | None, int]:
-        await asyncio.sleep(0.004 * index)
-        temperature = 1.3 if index % 3 == 2 else 0.0  # sampled rows between the greedy ones
-        sampling = Sampling(10 + 7 * (index % 4), temperature=temperature, seed=index)
-        return await streamed(engine, f"arrival-{index}", prompts[index], sampling)
-
-    async def everyone() -> list[tuple[list[int], str | None, int]]:
-        return await asyncio.gather(*(arrive(index) for index in range(len(prompts))))
-
-    answers = asyncio.run(everyone())
-    for index, (ids, reason, _) in enumerate(answers):
-        assert reason == "length"
-        if index % 3 != 2:
-            assert ids == generated_alone(alone, prompts[index], 10 + 7 * (index % 4))
-
-
-def test_a_long_neighbour_leaves_and_the_short_ones_go_on_unchanged(
-    engine: TransformersEngine, alone: LlamaForCausalLM, prompts: Prompts
-) -> None:
-    long = [7] * 200
-    samplings = [Sampling(4), Sampling(90), Sampling(60)]
-    answers = engine.generate_all([long, prompts[0], prompts[2]], samplings)
-    assert answers[1].ids == generated_alone(alone, prompts[0], 90)
-    assert answers[2].ids == generated_alone(alone, prompts[2], 60)
-
-
-def test_a_stop_token_ends_the_answer_and_is_not_part_of_it(
-    engine: TransformersEngine, alone: LlamaForCausalLM, prompts: Prompts
-) -> None:
-    free = generated_alone(alone, prompts[2], 20)
-    stop = free[6]
-    [answer] = engine.generate_all([prompts[2]], Sampling(20, stop_ids=(1, stop)))
-    assert answer.ids == generated_alone(alone, prompts[2], 20, stop)
-    assert answer.finish_reason == "stop"
-
-
-def test_a_seed_draws_the_same_in_any_company(engine: TransformersEngine, prompts: Prompts) -> None:
-    own = Sampling(20, temperature=0.9, top_p=0.8, seed=11)
-    others = [Sampling(9, temperature=1.5), Sampling(30), Sampling(14, temperature=0.7, top_p=0.5)]
-    [by_itself] = engine.generate_all(prompts[:1], own)
-    together = engine.generate_all(prompts[:4], [own, *others])
-    assert together[0].ids == by_itself.ids
-    assert engine.generate_all(prompts[:1], Sampling(20, temperature=0.9, seed=12))[0] != by_itself
-
-
-def test_a_small_top_p_leaves_only_the_likeliest_token(
-    engine: TransformersEngine, prompts: Prompts
-) -> None:
-    drawn = engine.generate_all(prompts[:3], Sampling(12, temperature=0.8, top_p=1e-6))
-    assert drawn == engine.generate_all(prompts[:3], Sampling(12))
-
-
-def test_draws_follow_the_models_probabilities(
-    engine: TransformersEngine, alone: LlamaForCausalLM, prompts: Prompts
-) -> None:
-    draws = 600
-    samplings = [Sampling(1, temperature=1.0, seed=seed) for seed in range(draws)]
-    first = [answer.ids[0] for answer in engine.generate_all([prompts[0]] * draws, samplings)]
-    with torch.inference_mode():
-        expected = torch.softmax(alone(torch.tensor([prompts[0]])).logits[0, -1], -1)
-    likeliest = int(expected.argmax())
-    share, wanted = first.count(likeliest) / draws, float(expected[likeliest])
-    assert abs(share - wanted) < 4 * math.sqrt(wanted * (1 - wanted) / draws)
-
-
-def test_tokens_that_are_ready_together_travel_together(
-    engine: TransformersEngine, prompts: Prompts
-) -> None:
-    async def both() -> tuple[tuple[list[int], str | None, int], ...]:
-        each = await streamed(engine, "each", prompts[0], Sampling(30))
-        whole = await streamed(engine, "whole", prompts[0], Sampling(30), every_s=math.inf)
-        return each, whole
-
-    each, whole = asyncio.run(both())
-    assert each[0] == whole[0]
-    assert each[2] == 30 and whole[2] == 1
-
-
-def test_leaving_a_stream_early_frees_its_place(
-    engine: TransformersEngine, prompts: Prompts
-) -> None:
-    async def leave() -> None:
-        stream = engine.generate("left", prompts[0], Sampling(3000))
-        assert (await anext(stream)).ids
-        assert engine.ongoing() == 1
-        await stream.aclose()
-        while engine.ongoing():
-            await asyncio.sleep(0.005)
-
-    asyncio.run(asyncio.wait_for(leave(), 60))
-
-
-def test_a_cancelled_request_says_so_whether_it_runs_or_waits(
-    engine: TransformersEngine, prompts: Prompts
-) -> None:
-    async def cancel_all() -> list[tuple[list[int], str | None, int]]:
-        # One more than fit: the last one waits.
-        names = [f"cancelled-{n}" for n in range(5)]
-        tasks = [
-            asyncio.create_task(streamed(engine, name, prompts[1], Sampling(3000)))
-            for name in names
-        ]
-        while engine.ongoing() < 5:
-            await asyncio.sleep(0.002)
-        for name in names:
-            engine.cancel(name)
-        return await asyncio.gather(*tasks)
-
-    answers = asyncio.run(asyncio.wait_for(cancel_all(), 60))
-    assert [reason for _, reason, _ in answers] == ["cancelled"] * 5
-    assert all(len(ids) < 3000 for ids, _, _ in answers)
-
-
-def test_its_load_tells_who_runs_and_who_waits(
-    engine: TransformersEngine, prompts: Prompts
-) -> None:
-    async def loaded() -> Load:
-        tasks = [
-            asyncio.create_task(streamed(engine, f"load-{n}", prompts[1], Sampling(3000)))
-            for n in range(6)
-        ]
-        while (load := engine.load()).running < 4 or not load.cache_used:
-            await asyncio.sleep(0.002)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        while engine.ongoing():
-            await asyncio.sleep(0.002)
-        return load
-
-    load = asyncio.run(asyncio.wait_for(loaded(), 60))
-    assert (load.running, load.waiting) == (4, 2)
-    assert load.cache_used is not None and 0 < load.cache_used < 1
-    assert engine.load() == Load(0, 0, 0.0)
-
-
-def test_an_answer_in_one_piece_tells_how_long_it_waited_and_took(
-    engine: TransformersEngine, prompts: Prompts
-) -> None:
-    async def timing(name: str, new: int) -> Timing:
-        chunks = engine.generate(name, prompts[1], Sampling(new), every_s=math.inf)
-        [chunk] = [chunk async for chunk in chunks]
-        assert chunk.timing is not None
-        return chunk.timing
-
-    async def full() -> list[Timing]:
-        first = [asyncio.create_task(timing(f"timed-{n}", 60)) for n in range(4)]
-        return await asyncio.gather(*first, timing("behind", 2))
-
-    began = time.monotonic()
-    *running, behind = asyncio.run(asyncio.wait_for(full(), 60))
-    took = time.monotonic() - began
-    assert all(one.waiting_s >= 0 and 0 < one.decoding_s < took for one in running)
-    # It got its place when the first of the others had left.
-    assert behind.waiting_s > min(one.decoding_s for one in running) > behind.decoding_s
-
-
-@pytest.mark.parametrize(
-    ("prompt", "sampling", "told"),
-    [
-        ([], Sampling(5), "empty"),
-        ([3, 100_000], Sampling(5), "100000"),
-        ([3, -1], Sampling(5), "-1"),
-        ([3], Sampling(0), "max_new_tokens"),
-        ([3], Sampling(5, temperature=-0.5), "temperature"),
-        ([3], Sampling(5, temperature=math.nan), "temperature"),
-        ([3], Sampling(5, top_p=0.0), "top_p"),
-        ([3], Sampling(5, top_p=1.5), "top_p"),
-    ],
-)
-def test_what_cannot_be_honoured_is_refused_by_name_and_harms_nobody(
-    engine: TransformersEngine, prompt: list[int], sampling: Sampling, told: str
-) -> None:
-    with pytest.raises(RequestRefused, match=told):
-        engine.generate_all([[5, 6, 7], prompt], [Sampling(3), sampling])
-    assert engine.ongoing() == 0
-    assert len(engine.generate_all([[5, 6, 7]], Sampling(3))[0].ids) == 3
-
-
-def test_a_prompt_beyond_the_context_is_told_all_numbers(engine: TransformersEngine) -> None:
-    with pytest.raises(PromptTooLong) as caught:
-        engine.generate_all([[5] * (CONTEXT - 6)], Sampling(7))
-    told = pickle.loads(pickle.dumps(caught.value))  # as it travels between replicas
-    assert (told.prompt_tokens, told.new_tokens, told.context_length) == (CONTEXT - 6, 7, CONTEXT)
-    assert str(CONTEXT) in str(told) and str(CONTEXT + 1) in str(told)
-    assert len(engine.generate_all([[5] * (CONTEXT - 6)], Sampling(6))[0].ids) == 6
+SMALL = EngineOptions(dtype="float32", max_batch=4, threads=1)
 
 
 def test_a_failed_step_fails_its_requests_and_the_engine_goes_on(
     model_folder: Path, prompts: Prompts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine = TransformersEngine(model_folder, dtype="float32", max_batch=4, threads=1)
+    engine = TransformersEngine(model_folder, SMALL)
     before = engine.generate_all(prompts[:3], Sampling(6))
     step = engine._batch.step
 
@@ -294,7 +42,7 @@ def test_a_failed_step_fails_its_requests_and_the_engine_goes_on(
 def test_an_engine_that_only_fails_says_so_when_asked_for_its_health(
     model_folder: Path, prompts: Prompts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine = TransformersEngine(model_folder, dtype="float32", max_batch=4, threads=1)
+    engine = TransformersEngine(model_folder, SMALL)
 
     def broken(*_: Any) -> Any:
         raise RuntimeError("device lost")
@@ -310,7 +58,7 @@ def test_an_engine_that_only_fails_says_so_when_asked_for_its_health(
 
 
 def test_closing_fails_what_is_in_flight(model_folder: Path, prompts: Prompts) -> None:
-    engine = TransformersEngine(model_folder, dtype="float32", max_batch=2, threads=1)
+    engine = TransformersEngine(model_folder, replace(SMALL, max_batch=2))
 
     async def close_in_between() -> None:
         stream = engine.generate("one", prompts[0], Sampling(3000))
@@ -325,38 +73,11 @@ def test_closing_fails_what_is_in_flight(model_folder: Path, prompts: Prompts) -
         engine.health()
 
 
-def test_scores_are_the_log_probabilities_of_the_model(
-    engine: TransformersEngine, alone: LlamaForCausalLM, prompts: Prompts
-) -> None:
-    ids = prompts[2]
-    with torch.inference_mode():
-        expected = torch.log_softmax(alone(torch.tensor([ids])).logits[0], -1)
-    wanted = [float(expected[place, token]) for place, token in enumerate(ids[1:])]
-    scores = asyncio.run(engine.score("scored", ids, 3))
-    assert [score.logprob for score in scores] == pytest.approx(wanted, abs=1e-4)
-    for place, score in enumerate(scores):
-        values, best = expected[place].topk(3)
-        assert [token for token, _ in score.top] == best.tolist()
-        assert [value for _, value in score.top] == pytest.approx(values.tolist(), abs=1e-4)
-    with pytest.raises(RequestRefused):
-        asyncio.run(engine.score("too short", ids[:1]))
-
-
 def test_bfloat16_generates_on_a_cpu(model_folder: Path, prompts: Prompts) -> None:
-    engine = TransformersEngine(model_folder, dtype="bfloat16", max_batch=4, threads=1)
+    engine = TransformersEngine(model_folder, replace(SMALL, dtype="bfloat16"))
     answers = engine.generate_all(prompts, Sampling(12, temperature=0.5, seed=1))
     assert [len(answer.ids) for answer in answers] == [12] * len(prompts)
     engine.close()
-
-
-def test_answers_come_back_in_the_order_of_the_prompts_and_are_counted(
-    engine: TransformersEngine, prompts: Prompts
-) -> None:
-    samplings = [Sampling(1 + index) for index in range(len(prompts))]
-    counts: list[int] = []
-    answers = engine.generate_all(prompts, samplings, counts.append)
-    assert [len(answer.ids) for answer in answers] == list(range(1, 11))
-    assert counts == list(range(1, 11))
 
 
 def test_pickled_weights_are_never_loaded(model_folder: Path, tmp_path: Path) -> None:
@@ -367,6 +88,23 @@ def test_pickled_weights_are_never_loaded(model_folder: Path, tmp_path: Path) ->
         load_model(folder, "cpu", "auto")
 
 
-def test_an_unknown_engine_is_told_the_known_ones(model_folder: Path) -> None:
-    with pytest.raises(UserError, match="transformers"):
-        bayling.engines.load("vlm", model_folder)
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [
+        (EngineOptions(adapters={"formal": "somewhere"}), "serve.adapters"),
+        (EngineOptions(tensor_parallel=2), "serve.tensor_parallel"),
+        (EngineOptions(quantization="fp8"), "serve.quantization"),
+    ],
+)
+def test_what_only_vllm_can_do_is_refused_by_key(
+    model_folder: Path, options: EngineOptions, key: str
+) -> None:
+    with pytest.raises(UserError, match=f"{key} needs the engine vLLM"):
+        TransformersEngine(model_folder, options)
+
+
+def test_a_json_schema_is_refused_and_says_what_can(model_folder: Path) -> None:
+    engine = TransformersEngine(model_folder, SMALL)
+    with pytest.raises(RequestRefused, match="engine=vllm"):
+        engine.generate_all([[5, 6]], Sampling(4, json_schema='{"type": "object"}'))
+    engine.close()

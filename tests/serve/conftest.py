@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import httpx
@@ -12,6 +13,8 @@ from tiny_server import engine, small
 from bayling.scale import ScaleConfig
 from bayling.serve import run
 from bayling.serve.application import ServedModel
+
+collect_ignore = [] if find_spec("vllm") else ["test_vllm_served.py"]
 
 
 @pytest.fixture(scope="session")

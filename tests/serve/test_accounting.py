@@ -75,7 +75,8 @@ class Server:
         )
         answering = Answering(load_chat(folder, "bayling"), tokens, limits)
         fleet = Fleet("bayling", lambda version: Version("bayling", version, ["de"], answering))
-        fleet.update({"7": 1.0})
+        fleet.take({"7": 1.0})
+        fleet.load()
 
         async def ready() -> None: ...
 

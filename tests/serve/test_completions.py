@@ -11,6 +11,7 @@ import httpx
 import openai
 import pytest
 
+from bayling.engines.options import EngineOptions
 from bayling.engines.protocol import Scored
 from bayling.engines.transformers import TransformersEngine
 from bayling.model_folder import load_chat
@@ -27,7 +28,7 @@ def ids(model_folder: Path) -> list[int]:
 @pytest.fixture(scope="module")
 def expected(model_folder: Path, ids: list[int]) -> list[Scored]:
     """The scores of the text, from an engine in this process."""
-    engine = TransformersEngine(model_folder, threads=1)
+    engine = TransformersEngine(model_folder, EngineOptions(threads=1))
     scores = asyncio.run(engine.score("expected", ids, 2))
     engine.close()
     return scores

@@ -13,6 +13,7 @@ import pytest
 from tiny_model import CONTEXT
 from tiny_server import comes_to_rest, ongoing, small
 
+from bayling.engines.options import EngineOptions
 from bayling.engines.protocol import Sampling
 from bayling.engines.transformers import TransformersEngine
 from bayling.errors import UserError
@@ -30,7 +31,7 @@ CHAT = {"model": "bayling", "messages": HELLO}
 @pytest.fixture(scope="module")
 def expected(model_folder: Path) -> dict[str, str]:
     """What the model answers by itself: to a chat, and to a translation into German."""
-    engine = TransformersEngine(model_folder, threads=1)
+    engine = TransformersEngine(model_folder, EngineOptions(threads=1))
     chat = load_chat(model_folder, "bayling")
     texts = {"chat": "Hello", "translation": translate_prompt("Good morning", "de", "en")}
     prompts = [chat.prompt_ids([Message("user", text)]) for text in texts.values()]

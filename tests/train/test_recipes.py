@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from bayling.config import Config, compose, options
+from bayling.engines.options import EngineOptions
 from bayling.engines.transformers import TransformersEngine
 from bayling.model_folder import load_chat
 from bayling.pipeline import Pipeline
@@ -112,7 +113,7 @@ def _check_served(folder: Path, config: Config, checkpoint: Checkpoint) -> None:
     with torch.no_grad():
         logits = network.eval()(torch.tensor([ids])).logits[0, :-1].float()
     expected = logits.log_softmax(-1).gather(1, torch.tensor(ids)[1:, None])[:, 0]
-    engine = TransformersEngine(folder, dtype="bfloat16")
+    engine = TransformersEngine(folder, EngineOptions(dtype="bfloat16"))
     try:
         scores = asyncio.run(engine.score("scored", ids))
     finally:

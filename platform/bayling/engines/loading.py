@@ -11,6 +11,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from bayling import accelerators
 from bayling.engines.cache import ATTENTION
+from bayling.engines.folder import check_model_folder
 from bayling.errors import UserError
 
 
@@ -21,8 +22,7 @@ def load_model(folder: str | Path, device: str, dtype: str) -> PreTrainedModel:
         UserError: there is none, or one whose attention the engine cannot cache.
     """
     folder = Path(folder)
-    if not any(folder.glob("*.safetensors")):
-        raise UserError(f"{folder} holds no model: there is no .safetensors file in it")
+    check_model_folder(folder)
     # Its bar would stand between the lines of whoever reports progress here.
     disable_progress_bar()
     try:

@@ -65,6 +65,8 @@ class Sampling:
     tokens in their place: None, or 0 to `MAX_LOGPROBS`."""
     json_schema: str | None = None
     """A JSON schema, as JSON, that the answer has to satisfy."""
+    adapter: str | None = None
+    """The LoRA adapter to answer with, by the name that the engine was given it under."""
 
     def after(self, made: int) -> Sampling:
         """The rest of an answer of which `made` tokens exist."""
@@ -171,11 +173,18 @@ class Engine(Protocol):
         """
         ...
 
-    async def score(self, request_id: str, token_ids: Sequence[int], top: int = 0) -> list[Scored]:
+    async def score(
+        self,
+        request_id: str,
+        token_ids: Sequence[int],
+        top: int = 0,
+        adapter: str | None = None,
+    ) -> list[Scored]:
         """How likely each token is after those before it; of all tokens but the first.
 
         Args:
             top: how many of the likeliest tokens come with each, 0 to `MAX_LOGPROBS`.
+            adapter: as in `Sampling`.
 
         Raises:
             RequestRefused: fewer than two tokens, more than the context, or unknown ones.

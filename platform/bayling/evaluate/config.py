@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 
+from bayling.engines.options import EngineName
 from bayling.errors import UserError
-
-
-class EngineName(Enum):
-    auto = "auto"
-    transformers = "transformers"
 
 
 @dataclass

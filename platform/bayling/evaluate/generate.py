@@ -12,6 +12,7 @@ from typing import Any
 
 import ray
 
+from bayling.engines.options import EngineOptions
 from bayling.engines.protocol import Engine
 from bayling.evaluate.config import EvaluateConfig
 from bayling.model_folder import Serving, load_chat
@@ -37,12 +38,14 @@ class Answerer:
         serving = Serving.read(Path(folder))
         self._chat: ChatFormat = load_chat(folder, serving.template)
         self._engine = engines.load(
-            self._config.engine.value,
+            self._config.engine,
             folder,
-            device=self._device,
-            max_batch=self._config.max_batch,
-            context_length=serving.context_length,
-            threads=self._threads,
+            EngineOptions(
+                device=self._device,
+                max_batch=self._config.max_batch,
+                context_length=serving.context_length,
+                threads=self._threads,
+            ),
         )
 
     def answer(self, method: str, start: int, rows: list[dict[str, Any]]) -> _Answered:

@@ -31,7 +31,9 @@ class Tokens(Protocol):
         """As `bayling.engines.protocol.Engine`; raises Overloaded and Unavailable besides."""
         ...
 
-    async def score(self, request_id: str, token_ids: Sequence[int], top: int) -> list[Scored]:
+    async def score(
+        self, request_id: str, token_ids: Sequence[int], top: int, adapter: str | None
+    ) -> list[Scored]:
         """As `bayling.engines.protocol.Engine`; raises Overloaded and Unavailable besides."""
         ...
 
@@ -90,11 +92,22 @@ class Answering:
         tokens: Tokens,
         limits: Limits,
         names: Mapping[str, str] | None = None,
+        adapter: str | None = None,
     ) -> None:
+        """
+        Args:
+            names: what to write in place of the model's placeholders.
+            adapter: what the engine is to answer with, by its name there.
+        """
         self.chat = chat
         self.limits = limits
         self._tokens = tokens
         self._names = dict(names or {})
+        self._adapter = adapter
+
+    def using(self, adapter: str) -> Answering:
+        """The same, with an adapter."""
+        return Answering(self.chat, self._tokens, self.limits, self._names, adapter)
 
     def prompt(
         self,
@@ -172,6 +185,7 @@ class Answering:
             stop_ids=tuple(stop_ids),
             logprobs=fields.alternatives(),
             json_schema=fields.schema_of_answer(),
+            adapter=self._adapter,
         )
 
     async def answer(self, prompt: Prompt, charge: Charge) -> Answer:
@@ -231,7 +245,7 @@ class Answering:
         observation = observed.current()
         try:
             async with asyncio.timeout(self.limits.timeout_s):
-                scores = await self._tokens.score(observation.engine_id(), ids, top)
+                scores = await self._tokens.score(observation.engine_id(), ids, top, self._adapter)
         except Exception as error:
             raise from_engine(error) from error
         charge(len(ids))

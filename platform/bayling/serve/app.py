@@ -33,6 +33,7 @@ def create_app(fleet: Fleet, ready: Callable[[], Awaitable[None]], config: Serve
     started = int(time.time())
 
     def card(identity: str, version: Version) -> ModelCard:
+        parent, _, adapter = identity.partition(":")
         return ModelCard(
             id=identity,
             created=started,
@@ -40,6 +41,7 @@ def create_app(fleet: Fleet, ready: Callable[[], Awaitable[None]], config: Serve
             context_length=version.answering.limits.context_length,
             languages=version.languages,
             page=version.page,
+            parent=parent if adapter else None,
         )
 
     @app.get("/healthz")
@@ -58,8 +60,9 @@ def create_app(fleet: Fleet, ready: Callable[[], Awaitable[None]], config: Serve
 
     @app.get("/v1/models")
     async def models() -> ModelList:
-        """The model, and each of its versions where there are several."""
+        """The model, each of its versions where there are several, and its adapters."""
         cards = [card(fleet.name, fleet.main)]
+        cards += [card(f"{fleet.name}:{adapter}", fleet.main) for adapter in fleet.adapters]
         if len(fleet.versions) > 1:
             cards += [card(version.id, version) for version in fleet.versions]
         return ModelList(data=cards)

@@ -46,6 +46,8 @@ class Arguments:
     config: ServeConfig
     served: ServedModel
     device: str
+    cpus: int
+    """Of one engine replica."""
     gpus: int
     """Of one engine replica."""
     listen: bool
@@ -64,6 +66,7 @@ class Arguments:
             config=ServeConfig.read(written["config"]),
             served=ServedModel(**written["served"]),
             device=written["device"],
+            cpus=written["cpus"],
             gpus=written["gpus"],
             listen=written["listen"],
         )

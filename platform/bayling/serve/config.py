@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, is_dataclass
 from enum import Enum, EnumMeta
 from typing import Any, get_type_hints
 
+from bayling.engines.options import EngineName
 from bayling.errors import UserError
 from bayling.serve.limits import Limits
 from bayling.serve.rollout.config import RolloutConfig
@@ -18,11 +19,6 @@ TEXTS_ARE_LOGGED = (
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 
-class EngineName(Enum):
-    auto = "auto"
-    transformers = "transformers"
-
-
 class Dtype(Enum):
     """What the weights are computed in; `auto` is what they are stored in."""
 
@@ -30,6 +26,18 @@ class Dtype(Enum):
     float32 = "float32"
     bfloat16 = "bfloat16"
     float16 = "float16"
+
+
+class Routing(Enum):
+    """Which replica of an engine a request goes to; `auto` is `prefix` for vLLM, which keeps the
+    keys and values of prompts that it has seen, and `balanced` for transformers, which does not."""
+
+    auto = "auto"
+    balanced = "balanced"
+    """The less busy one of two."""
+    prefix = "prefix"
+    """Among those that are not much busier than the others, the one that has seen most of the
+    prompt."""
 
 
 class Auth(Enum):
@@ -90,7 +98,19 @@ class ServeConfig:
     engine: EngineName = EngineName.auto
     dtype: Dtype = Dtype.auto
     engine_cpus: int = 1
-    """CPUs of one engine replica, which are also its threads."""
+    """CPUs of one engine replica, which are also its threads; of each part of one that is split
+    by tensor_parallel."""
+    kv_cache_gib: float | None = None
+    """What keys and values may take of each device's memory. Without it what the largest batch
+    can need, if that much is free."""
+    tensor_parallel: int = 1
+    """Devices that each replica's weights are split over. vLLM only."""
+    quantization: str | None = None
+    """How the weights are quantised, in vLLM's words, where the model's own files do not say."""
+    adapters: dict[str, str] = field(default_factory=dict)
+    """Name → the folder, on every node, of a LoRA adapter: `serve.adapters.formal=/models/formal`
+    answers as the model `bayling:formal`. vLLM only."""
+    routing: Routing = Routing.auto
     max_batch: int = 32
     """Requests that one replica generates for side by side."""
     max_new_tokens: int = 256
@@ -212,8 +232,17 @@ class ServeConfig:
         self.rollout.validate()
         if not 1 <= self.port <= 65535:
             raise UserError(f"serve.port must be between 1 and 65535, not {self.port}")
+        for name in self.adapters:
+            if not re.fullmatch(r"[\w.-]+", name):
+                raise UserError(
+                    f"serve.adapters has {name!r}: a name is of letters, digits, dots, hyphens "
+                    "and underscores"
+                )
+        if self.kv_cache_gib is not None and not self.kv_cache_gib > 0:
+            raise UserError(f"serve.kv_cache_gib must be more than 0, not {self.kv_cache_gib}")
         for key in (
             "engine_cpus",
+            "tensor_parallel",
             "max_batch",
             "max_new_tokens",
             "max_replicas",

@@ -23,10 +23,11 @@ from ray.serve.config import AutoscalingConfig
 from ray.serve.handle import DeploymentHandle
 
 from bayling import engines
+from bayling.engines.options import EngineOptions
 from bayling.engines.protocol import Chunk, EngineFailed, Sampling, Scored
 from bayling.model_folder import Serving, load_chat
 from bayling.registry.pages import version_page
-from bayling.serve import front, logs, monitoring
+from bayling.serve import front, logs, monitoring, routing
 from bayling.serve.accounting import Sink, write_down
 from bayling.serve.answering import Answering, Limits
 from bayling.serve.app import create_app
@@ -63,13 +64,19 @@ class Engine:
         self._tracing = _begin("Engine", arguments)
         folder = arguments.served.folder(version)
         self._engine = engines.load(
-            config.engine.value,
+            config.engine,
             folder,
-            device=arguments.device,
-            dtype=config.dtype.value,
-            max_batch=config.max_batch,
-            context_length=Serving.read(folder).context_length,
-            threads=config.engine_cpus,
+            EngineOptions(
+                device=arguments.device,
+                dtype=config.dtype.value,
+                max_batch=config.max_batch,
+                context_length=Serving.read(folder).context_length,
+                threads=config.engine_cpus,
+                kv_cache_gib=config.kv_cache_gib,
+                tensor_parallel=config.tensor_parallel,
+                quantization=config.quantization,
+                adapters=config.adapters,
+            ),
         )
         # A replica that cannot generate must not become ready.
         self._engine.generate_all([[0]], Sampling(max_new_tokens=2))
@@ -119,10 +126,12 @@ class Engine:
             }
             log.info("generated", extra={logs.FIELDS: fields})
 
-    async def score(self, request_id: str, token_ids: list[int], top: int) -> list[Scored]:
+    async def score(
+        self, request_id: str, token_ids: list[int], top: int, adapter: str | None
+    ) -> list[Scored]:
         """As the engine's."""
         try:
-            return await self._engine.score(request_id, token_ids, top)
+            return await self._engine.score(request_id, token_ids, top, adapter)
         except EngineFailed:
             self._end_if_broken()
             raise
@@ -165,7 +174,7 @@ class Api:
         self._ledger = RemoteLedger(lambda: ledger)
         self._reporter = Reporter(self._ledger.take)
         self._reporter.start()
-        self._fleet = Fleet(arguments.served.name, self._version)
+        self._fleet = Fleet(arguments.served.name, self._version, tuple(arguments.config.adapters))
         self._ongoing: Counter[str] = Counter()
         self._loading: set[asyncio.Task[None]] = set()
         readiness = Readiness()
@@ -302,10 +311,11 @@ def engine(arguments: dict[str, Any]) -> serve.Application:
         serve.deployment(Engine)
         .options(
             name="Engine",
-            ray_actor_options={"num_cpus": config.engine_cpus, "num_gpus": own.gpus},
+            ray_actor_options={"num_cpus": own.cpus, "num_gpus": own.gpus},
             max_ongoing_requests=config.max_ongoing_requests,
             max_queued_requests=config.max_queued_requests,
             max_constructor_retry_count=1,
+            request_router_config=routing.config(config),
             health_check_period_s=_ENGINE_HEALTH_PERIOD_S,
             # A replica that is to go finishes what it has begun.
             graceful_shutdown_timeout_s=config.request_timeout_s,

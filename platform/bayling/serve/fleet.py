@@ -6,7 +6,7 @@ import hashlib
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bayling.serve.answering import Answering
 from bayling.serve.errors import ApiError
@@ -32,16 +32,24 @@ class Version:
         """What a request names to be answered by this very version."""
         return f"{self.name}@{self.version}"
 
+    def using(self, adapter: str) -> Version:
+        """The same version, answering with an adapter."""
+        return replace(self, answering=self.answering.using(adapter))
+
 
 class Fleet:
     """What the API can answer with; changed as a whole while requests run."""
 
-    def __init__(self, name: str, load: Callable[[str], Version]) -> None:
+    def __init__(
+        self, name: str, load: Callable[[str], Version], adapters: Sequence[str] = ()
+    ) -> None:
         """
         Args:
             load: makes a version ready; may take seconds.
+            adapters: the names of those that every version can answer with.
         """
         self.name = name
+        self.adapters = tuple(adapters)
         self._load = load
         self._versions: dict[str, Version] = {}
         self._shares: dict[str, float] = {}
@@ -132,22 +140,29 @@ class Fleet:
         """The version for a request. A conversation stays with its version.
 
         Args:
-            model: what the request names: the model, one of its versions, or nothing.
+            model: what the request names: the model, one of its versions, or nothing; the first
+                two also with an adapter, as `bayling:formal` or `bayling@7:formal`.
             conversation: what tells one conversation from another, and stays while it goes on.
 
         Raises:
             ApiError: there is no such model or version here.
         """
         main = self.main
-        if model is None or model == self.name:
-            return self._share_of(conversation) or main
-        for version in self._versions.values():
-            if model == version.id:
-                return version
+        if model is None:
+            model = self.name
+        plain, _, adapter = model.partition(":")
+        version = next((one for one in self._versions.values() if one.id == plain), None)
+        if plain == self.name:
+            version = self._share_of(conversation) or main
+        if version is not None and model == plain:
+            return version
+        if version is not None and adapter in self.adapters:
+            return version.using(adapter)
+        known = [self.name, *(one.id for one in self.versions)]
+        known += [f"{self.name}:{one}" for one in self.adapters]
         raise ApiError(
             404,
-            f"there is no model {model!r} here: this server has "
-            + ", ".join([repr(self.name), *(repr(one.id) for one in self.versions)]),
+            f"there is no model {model!r} here: this server has {', '.join(map(repr, known))}",
             param="model",
             code="model_not_found",
         )

@@ -126,20 +126,22 @@ class RemoteTokens:
         if not finished:
             raise Lost("the answer broke off")
 
-    async def score(self, request_id: str, token_ids: Sequence[int], top: int) -> list[Scored]:
+    async def score(
+        self, request_id: str, token_ids: Sequence[int], top: int, adapter: str | None
+    ) -> list[Scored]:
         self._count(1)
         try:
-            return await self._score_somewhere(request_id, token_ids, top)
+            return await self._score_somewhere(request_id, token_ids, top, adapter)
         finally:
             self._count(-1)
 
     async def _score_somewhere(
-        self, request_id: str, token_ids: Sequence[int], top: int
+        self, request_id: str, token_ids: Sequence[int], top: int, adapter: str | None
     ) -> list[Scored]:
         for attempt in range(_ATTEMPTS):
             try:
                 answer = self._engine().score.remote(
-                    f"{request_id}-{attempt}", list(token_ids), top
+                    f"{request_id}-{attempt}", list(token_ids), top, adapter
                 )
                 try:
                     scores: list[Scored] = await answer

@@ -82,11 +82,13 @@ def deploy(
 
 
 def arguments_of(config: ServeConfig, served: ServedModel, scale: ScaleConfig) -> Arguments:
+    on_gpu = scale.device is Device.cuda
     return Arguments(
         config=config,
         served=served,
-        device="cuda" if scale.device is Device.cuda else "cpu",
-        gpus=scale.gpus_per_worker,
+        device="cuda" if on_gpu else "cpu",
+        cpus=config.engine_cpus * (1 if on_gpu else config.tensor_parallel),
+        gpus=max(scale.gpus_per_worker, config.tensor_parallel) if on_gpu else 0,
         # On a cluster that was there before, the API's replicas are anywhere on it.
         listen=not (scale.ray_address or os.environ.get("RAY_ADDRESS")),
     )

@@ -236,6 +236,8 @@ class ModelCard(BaseModel):
     languages: list[str]
     page: str | None = None
     """Where the version can be looked at: its page in MLflow."""
+    parent: str | None = None
+    """Of an adapter the model that it goes on top of."""
 
 
 class ModelList(BaseModel):
