@@ -23,8 +23,6 @@ from bayling.serve.rollout.history import History
 from bayling.serve.rollout.plan import Rollout, State
 from bayling.serve.rollout.record import Record
 
-pytestmark = pytest.mark.unit
-
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:

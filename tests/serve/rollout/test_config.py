@@ -51,5 +51,5 @@ def test_the_shipped_values_are_the_documented_defaults() -> None:
 
 def test_the_settings_travel_to_replicas_as_json() -> None:
     config = ServeConfig(rollout=RolloutConfig(steps=[0.3]))
-    sent = Arguments(config, ServedModel("sqlite:///x", "bayling", {}), "cpu", 0, True)
+    sent = Arguments(config, ServedModel("sqlite:///x", "bayling", {}), "cpu", 1, 0, True)
     assert Arguments.read(sent.write()).config == config

@@ -18,8 +18,6 @@ from bayling.serve.rollout.history import History
 from bayling.serve.rollout.plan import Rollout, State
 from bayling.serve.rollout.record import Action, Record
 
-pytestmark = pytest.mark.unit
-
 QUICK = RolloutConfig(
     steps=[0.1, 0.5], min_samples=100, min_step_s=0, keep_previous_s=0, poll_s=0.02
 )
