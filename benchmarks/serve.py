@@ -94,7 +94,7 @@ class Server:
         environment = {
             **os.environ,
             "HF_HUB_OFFLINE": "1",
-            "VLLM_CPU_KVCACHE_SPACE": "1",
+            "VLLM_CPU_KVCACHE_SPACE": "3",
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
             "VLLM_NO_USAGE_STATS": "1",
             "RAYLLM_MODEL_RESPONSE_BATCH_TIMEOUT_MS": str(round(1000 * INTERVAL_S)),

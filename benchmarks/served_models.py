@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from servers import CONTEXT, INTERVAL_S, MOST
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from bayling.engines.options import EngineOptions
 from bayling.engines.protocol import Sampling
 from bayling.engines.transformers import TransformersEngine
 from bayling.model_folder import Serving, load_chat
@@ -32,10 +33,7 @@ def make_models(champion: Path, folder: Path) -> dict[str, Path]:
     weights = load_file(small / "model.safetensors")
     weights["lm_head.weight"][end] = 0  # never the likeliest
     save_file(weights, small / "model.safetensors", {"format": "pt"})
-    for name, key in (
-        ("config.json", "max_position_embeddings"),
-        ("bayling.json", "context_length"),
-    ):
+    for name, key in _LENGTHS.items():
         described = json.loads((small / name).read_text())
         described[key] = CONTEXT
         (small / name).write_text(json.dumps(described))
@@ -78,7 +76,7 @@ class Bare:
     """The platform's engine in this process, without HTTP, Ray and text; and plain generation."""
 
     def __init__(self, folder: Path, threads: int, new_tokens: int) -> None:
-        self._engine = TransformersEngine(folder, max_batch=MOST, threads=threads)
+        self._engine = TransformersEngine(folder, EngineOptions(max_batch=MOST, threads=threads))
         self._sampling = Sampling(new_tokens)
         self._chat = load_chat(folder, Serving.read(folder).template)
 

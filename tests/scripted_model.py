@@ -57,7 +57,9 @@ class Scripted:
         finally:
             self.now -= 1
 
-    async def score(self, request_id: str, token_ids: Sequence[int], top: int) -> list[Scored]:
+    async def score(
+        self, request_id: str, token_ids: Sequence[int], top: int, adapter: str | None
+    ) -> list[Scored]:
         return [Scored(-1.0)] * (len(token_ids) - 1)
 
 

@@ -1,4 +1,4 @@
-"""Versions come and go over real Ray Serve while people ask: not one request may fail."""
+"""Versions come and go, and a replica is killed, while people ask: not one request may fail."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 from tiny_model import make_model
 from tiny_server import small
@@ -22,7 +23,7 @@ from bayling.prompts import translate_prompt
 from bayling.registry import runs
 from bayling.scale import ScaleConfig
 from bayling.serve import run
-from bayling.serve.application import API, ENGINES, ServedModel
+from bayling.serve.application import API, ENGINES, ServedModel, engine_application
 from bayling.serve.rollout.config import RolloutConfig
 from bayling.serve.rollout.controller import Controller, at_start
 from bayling.serve.rollout.history import History
@@ -137,6 +138,16 @@ class Scene:
         )
         return self.controller.rollout
 
+    def kill_engine(self, version: str) -> None:
+        """SIGKILL for the only replica with a version."""
+        name = f"ServeReplica:{engine_application(version)}:Engine"
+        [replica] = [
+            process
+            for process in psutil.Process().children(recursive=True)
+            if name in " ".join(process.cmdline())
+        ]
+        replica.kill()
+
     def until(self, holds: Callable[[Rollout], bool]) -> None:
         deadline = time.monotonic() + 150
         while not holds(self.controller.rollout):
@@ -167,7 +178,7 @@ def scene(ray_cluster: None, tmp_path: Path) -> Iterator[Scene]:
     )
     served = ServedModel(uri, "bayling", {})
     url = run.deploy(config, served, {"1": 1.0}, ScaleConfig())
-    people = People(url, 4)
+    people = People(url, 6)
     arguments = run.arguments_of(config, served, ScaleConfig())
     target = LocalServe(partial(run.apply, arguments), API, ENGINES)
     registered = record.read()
@@ -203,15 +214,18 @@ def test_versions_come_and_go_and_not_one_request_fails(scene: Scene) -> None:
     assert "3" not in {one.version for one in scene.people.asked}, "it was given traffic"
 
     scene.champion("4")
+    scene.until(lambda now: now.state is State.canary)
+    scene.kill_engine("2")
     off_target = scene.comes_to(State.rolled_back, "4")
     assert "answers in the wrong language or script: 100.0% after 0.0%" in off_target.reason
     back = time.time()
-    time.sleep(3)
+    while len(scene.people.asked) < 1000 or time.time() < back + 3:
+        time.sleep(0.2)
     scene.people.leave()
 
     asked = scene.people.asked
+    print(f"\n{len(asked)} requests, {len({one.conversation for one in asked})} conversations")
     assert [one.failure for one in asked if one.failure is not None] == []
-    assert len(asked) > 200
     assert {one.version for one in asked if one.at > back} == {"2"}
     long = [one for one in asked if one.conversation.startswith("0-")]
     assert {"1", "2"} <= {one.version for one in long}

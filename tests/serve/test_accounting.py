@@ -51,7 +51,9 @@ class Tokens:
             raise self._then
         yield Chunk(self._ids[1:], "length", timing=Timing(0.0, 0.02))
 
-    async def score(self, request_id: str, token_ids: Sequence[int], top: int) -> list[Scored]:
+    async def score(
+        self, request_id: str, token_ids: Sequence[int], top: int, adapter: str | None
+    ) -> list[Scored]:
         return [Scored(-1.0)] * (len(token_ids) - 1)
 
 

@@ -35,7 +35,9 @@ class Tokens:
             raise self._then
         await asyncio.Event().wait()
 
-    async def score(self, request_id: str, token_ids: Sequence[int], top: int) -> list[Scored]:
+    async def score(
+        self, request_id: str, token_ids: Sequence[int], top: int, adapter: str | None
+    ) -> list[Scored]:
         return [Scored(-1.0)] * (len(token_ids) - 1)
 
 

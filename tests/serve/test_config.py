@@ -66,7 +66,7 @@ def test_a_configuration_travels_to_the_replicas_as_json() -> None:
     config = ServeConfig(
         auth=Auth.off, log_texts=True, mlflow_traces=0.25, tracing=TracingConfig(None, 0.5)
     )
-    arguments = Arguments(config, ServedModel("", "bayling", {"7": "/x"}), "cpu", 0, True)
+    arguments = Arguments(config, ServedModel("", "bayling", {"7": "/x"}), "cpu", 1, 0, True)
     assert Arguments.read(json.loads(json.dumps(arguments.write()))) == arguments
 
 

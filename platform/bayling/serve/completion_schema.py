@@ -14,7 +14,7 @@ _NEW_TOKENS = 16
 """OpenAI's default."""
 _MAX_PROMPTS = 256
 
-Ids = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+Ids = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
 
 
 class CompletionRequest(SamplingFields):
