@@ -34,12 +34,14 @@ def make_model(
     seed: int = 0,
     writes: str | None = None,
     languages: Sequence[str] = ("en", "de", "zh", "hi", "ar"),
+    ends: bool = False,
 ) -> Path:
     """A random LLaMA with a tokenizer for five scripts, its template and its `bayling.json`.
 
     Args:
         writes: a language whose letters are all that its greedy answers have.
         languages: what `bayling.json` says that it was trained on.
+        ends: whether it may end an answer by itself, and then often does.
     """
     tokenizer = train(SENTENCES, 600, TEMPLATES[template])
     tokenizer.chat_template = TEMPLATES[template].chat_template()
@@ -61,8 +63,8 @@ def make_model(
         pad_token_id=tokenizer.pad_token_id,
     )
     model = LlamaForCausalLM(config)
-    # Never the likeliest: a greedy answer is as long as it was asked to be.
-    model.lm_head.weight.data[tokenizer.eos_token_id] = 0
+    # With 0 never the likeliest: a greedy answer is as long as it was asked to be.
+    model.lm_head.weight.data[tokenizer.eos_token_id] *= 4 if ends else 0
     if writes is not None:
         for token in range(len(tokenizer)):
             right, letters = letters_in_script(tokenizer.decode([token]), writes)

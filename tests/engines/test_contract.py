@@ -16,11 +16,13 @@ from transformers import LlamaForCausalLM
 
 from bayling.engines.protocol import (
     MAX_LOGPROBS,
+    Chunk,
     Engine,
     Load,
     PromptTooLong,
     RequestRefused,
     Sampling,
+    Stopped,
     Timing,
 )
 
@@ -373,3 +375,28 @@ def test_no_request_breaks_the_engine(engine: Engine, prompts: Prompts) -> None:
     engine.health()
     assert engine.ongoing() == 0
     assert engine.generate_all(prompts[:2], Sampling(5)) == expected
+
+
+def test_the_token_that_stops_an_answer_is_told_with_its_score(
+    engine: Engine, alone: LlamaForCausalLM, prompts: Prompts
+) -> None:
+    free = generated_alone(alone, prompts[2], 8)
+    stop = free[6]
+
+    async def last(new: int, logprobs: int | None) -> Chunk:
+        sampling = Sampling(new, stop_ids=(stop,), logprobs=logprobs)
+        *_, chunk = [chunk async for chunk in engine.generate("ended", prompts[2], sampling)]
+        return chunk
+
+    async def everything() -> None:
+        place = free.index(stop)
+        chunk = await last(20, 1)
+        [expected] = (await engine.score("ended", prompts[2] + free[: place + 1], 1))[-1:]
+        assert chunk.finish_reason == "stop"
+        assert chunk.stopped_by is not None and chunk.stopped_by.token == stop
+        assert chunk.stopped_by.score is not None
+        assert chunk.stopped_by.score.logprob == pytest.approx(expected.logprob, abs=1e-4)
+        assert (await last(20, None)).stopped_by == Stopped(stop, None)
+        assert (await last(place, 1)).stopped_by is None
+
+    asyncio.run(everything())

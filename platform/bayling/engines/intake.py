@@ -24,6 +24,7 @@ from bayling.engines.protocol import (
     RequestRefused,
     Sampling,
     Scored,
+    Stopped,
     Timing,
     check_request,
     check_score,
@@ -47,6 +48,8 @@ class Request:
     """When it got its place in the batch."""
     first: float = math.nan
     """When it got its first token."""
+    stopped_by: Stopped | None = None
+    """The stop token that ended the answer."""
     _pending: list[int] = field(default_factory=list)
     _scores: list[Scored] = field(default_factory=list)
     """Of the pending tokens, where the request asked for them."""
@@ -80,7 +83,8 @@ class Request:
     def _hand_over(self, reason: str | None) -> None:
         asked = self.sampling.logprobs is not None
         timing = None if reason is None else self._timing()
-        self.deliver(Chunk(self._pending, reason, self._scores if asked else None, timing))
+        scores = self._scores if asked else None
+        self.deliver(Chunk(self._pending, reason, scores, timing, self.stopped_by))
         self._pending, self._scores = [], []
 
     def _timing(self) -> Timing | None:

@@ -91,6 +91,14 @@ class Timing:
     """From the first token to the last."""
 
 
+class Stopped(NamedTuple):
+    """The stop token that ended an answer. It is not part of it."""
+
+    token: int
+    score: Scored | None = None
+    """Where the request asked for log-probabilities."""
+
+
 @dataclass(frozen=True)
 class Chunk:
     """Tokens that became ready together, in order."""
@@ -102,6 +110,8 @@ class Chunk:
     """One for each of `ids`, where the request asked for them."""
     timing: Timing | None = None
     """With the last chunk, from an engine that measures it, of a request that got a token."""
+    stopped_by: Stopped | None = None
+    """With the last chunk, where a stop token ended the answer."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from bayling.engines.intake import Intake, Request, Text, in_short
 from bayling.engines.loading import load_model
 from bayling.engines.memory import cache_tokens
 from bayling.engines.options import EngineOptions
-from bayling.engines.protocol import EngineFailed, Load, RequestRefused
+from bayling.engines.protocol import EngineFailed, Load, RequestRefused, Stopped
 from bayling.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -226,7 +226,9 @@ class TransformersEngine(Intake):
             request = self._rows[row]
             if math.isnan(request.first):
                 request.first = now
-            if not step.stopped:
+            if step.stopped:
+                request.stopped_by = Stopped(step.token, step.score)
+            else:
                 request.add(step.token, step.score)
             if step.stopped or step.full:
                 reasons[row] = "stop" if step.stopped else "length"

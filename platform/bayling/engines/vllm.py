@@ -20,7 +20,7 @@ from bayling.engines import vllm_args
 from bayling.engines.folder import check_context
 from bayling.engines.intake import Intake, Request, Text, in_short
 from bayling.engines.options import EngineOptions
-from bayling.engines.protocol import EngineFailed, Load, RequestRefused, Scored
+from bayling.engines.protocol import EngineFailed, Load, RequestRefused, Scored, Stopped
 from bayling.errors import StageFailed, UserError
 
 if TYPE_CHECKING:
@@ -180,18 +180,20 @@ class VllmEngine(Intake):
 
     @staticmethod
     def _add(request: Request, answer: CompletionOutput) -> None:
-        ids = list(answer.token_ids)
+        ids, top = answer.token_ids, request.sampling.logprobs
+        scores: Sequence[Scored | None] = [None] * len(ids)
+        if top is not None and ids:
+            assert answer.logprobs is not None
+            scores = [
+                _scored(token, known, top)
+                for token, known in zip(ids, answer.logprobs, strict=True)
+            ]
         # A token that ends the answer comes with it.
-        if answer.finish_reason == "stop" and ids and ids[-1] in request.sampling.stop_ids:
-            ids.pop()
-        top = request.sampling.logprobs
-        if top is None:
-            for token in ids:
-                request.add(token, None)
-            return
-        assert answer.logprobs is not None
-        for token, known in zip(ids, answer.logprobs, strict=False):
-            request.add(token, _scored(token, known, top))
+        stopped = answer.finish_reason == "stop" and ids and ids[-1] in request.sampling.stop_ids
+        if stopped:
+            request.stopped_by = Stopped(ids[-1], scores[-1])
+        for token, score in list(zip(ids, scores, strict=True))[: -1 if stopped else None]:
+            request.add(token, score)
 
     async def _score(self, text: Text) -> str:
         from vllm.inputs.engine import tokens_input

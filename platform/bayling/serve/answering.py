@@ -11,7 +11,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from bayling.engines.protocol import Chunk, PromptTooLong, Sampling, Scored
+from bayling.engines.protocol import Chunk, PromptTooLong, Sampling, Scored, Stopped
 from bayling.serve import observed
 from bayling.serve.decoding import Placeholders, StopStrings, TextDecoder
 from bayling.serve.errors import ApiError, from_engine
@@ -61,6 +61,8 @@ class Piece:
     scores: list[Scored] | None = None
     """One for each token, where the request asked for them."""
     finish_reason: str | None = None
+    stopped_by: Stopped | None = None
+    """With the last piece, where a stop token ended the answer."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class Answer:
     ids: list[int]
     scores: list[Scored] | None
     finish_reason: str
+    stopped_by: Stopped | None = None
 
 
 @dataclass(frozen=True)
@@ -207,6 +210,7 @@ class Answering:
             [token for piece in pieces for token in piece.ids],
             None if prompt.sampling.logprobs is None else scores,
             pieces[-1].finish_reason or "stop",
+            pieces[-1].stopped_by,
         )
 
     async def answer_all(self, prompts: Sequence[Prompt], charge: Charge) -> list[Answer]:
@@ -307,13 +311,14 @@ class _Writer:
                 if stopped:
                     scores = None if chunk.scores is None else chunk.scores[:count]
                     return Piece(text, chunk.ids[:count], scores, "stop")
-        reason = chunk.finish_reason
+        reason, stopped_by = chunk.finish_reason, chunk.stopped_by
         if reason is not None:
             rest = self._names.push(self._decoder.flush()) + self._names.flush()
             certain, stopped = self._stops.push(rest)
             text += certain if stopped else certain + self._stops.flush()
-            reason = "stop" if stopped else reason
-        return Piece(text, chunk.ids, chunk.scores, reason)
+            if stopped:
+                reason, stopped_by = "stop", None
+        return Piece(text, chunk.ids, chunk.scores, reason, stopped_by)
 
 
 def choices(prompt: Prompt, n: int) -> list[Prompt]:

@@ -14,7 +14,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from bayling.engines.protocol import Scored
+from bayling.engines.protocol import Scored, Stopped
 from bayling.serve import observed, streams
 from bayling.serve.admission import Asking
 from bayling.serve.answering import Answer, Answering, Charge, Piece, Prompt, choices
@@ -120,11 +120,10 @@ async def _choices(
     def logprobs(answer: Answer) -> dict[str, Any] | None:
         if answer.scores is None:
             return None
+        made, scores = _with_end(answer.ids, answer.scores, answer.stopped_by)
         if scored is None:
-            start = len(asked.text) if request.echo else 0
-            return texts.completion(answer.ids, answer.scores, start)
-        ids = [*prompt.ids, *answer.ids]
-        return texts.completion(ids, [*scored, *answer.scores], 0)
+            return texts.completion(made, scores, len(asked.text) if request.echo else 0)
+        return texts.completion([*prompt.ids, *made], [*scored, *scores], 0)
 
     return [
         (
@@ -138,6 +137,19 @@ async def _choices(
         )
         for index, answer in enumerate(answers)
     ]
+
+
+def _with_end(
+    ids: list[int], scores: list[Scored], end: Stopped | None
+) -> tuple[list[int], list[Scored]]:
+    """An answer's tokens with the one that stopped it.
+
+    vLLM and OpenAI list that one too, and who asks for one token, as lm-eval does to have a prompt
+    scored, counts on getting one.
+    """
+    if end is None or end.score is None:
+        return ids, scores
+    return [*ids, end.token], [*scores, end.score]
 
 
 async def _events(
@@ -170,8 +182,9 @@ async def _events(
             index, piece = arrived
             tokens += len(piece.ids)
             logprobs = None
-            if piece.scores:
-                logprobs = texts.completion(piece.ids, piece.scores, written[index])
+            if piece.scores is not None:
+                ids, scores = _with_end(piece.ids, piece.scores, piece.stopped_by)
+                logprobs = texts.completion(ids, scores, written[index]) if ids else None
             written[index] += len(piece.text)
             if piece.text or piece.scores or piece.finish_reason is not None:
                 yield event(index, piece.text, logprobs, piece.finish_reason)
