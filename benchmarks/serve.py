@@ -26,7 +26,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -120,17 +119,23 @@ class Server:
         reason = ""
         while time.monotonic() < deadline and self._process.poll() is None:
             try:
-                url = f"http://127.0.0.1:{self.port}/v1/models"
-                with urllib.request.urlopen(url, timeout=5):
-                    pass
                 measure(self.target, texts, 1, 1, 4)
                 return
             except (OSError, Failed, TimeoutError) as error:
                 reason = str(error)
                 time.sleep(1)
+        raise SystemExit(self._end(reason))
+
+    def measure(self, texts: Sequence[str], at_once: int, requests: int, new: int) -> Measured:
+        try:
+            return measure(self.target, texts, at_once, requests, new)
+        except (OSError, Failed, TimeoutError) as error:
+            raise SystemExit(self._end(str(error))) from None
+
+    def _end(self, reason: str) -> str:
         self.log.seek(0)
-        tail = "".join(self.log.readlines()[-20:])
-        raise SystemExit(f"{self.contestant.name} does not answer: {reason}\n{tail}")
+        tail = "".join(self.log.readlines()[-40:])
+        return f"{self.contestant.name} does not answer: {reason}\n{tail}"
 
     def stop(self) -> None:
         for sent in (signal.SIGTERM, signal.SIGKILL):
@@ -186,8 +191,8 @@ def compare(
                     requests = size.requests[at_once]
                     _say(f"{size.name}: round {number} of {options.rounds}, {prompt} × {at_once}")
                     turns = {
-                        server.contestant.name: measure(
-                            server.target, texts[prompt], at_once, requests, size.new_tokens
+                        server.contestant.name: server.measure(
+                            texts[prompt], at_once, requests, size.new_tokens
                         )
                         for server in servers
                     }
