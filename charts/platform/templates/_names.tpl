@@ -76,7 +76,7 @@ bayling/team: {{ . }}
 {{- end -}}
 
 {{- define "platform.pullSecrets" -}}
-{{- with .Values.image.pullSecrets }}
+{{- with .Values.image.pullSecrets -}}
 imagePullSecrets:
 {{- range . }}
   - name: {{ . }}

@@ -51,8 +51,6 @@ port, those of a forwarded port, and with monitoring the pod's own address, by w
 - {name: HOME, value: /tmp}
 - {name: MLFLOW_DISABLE_TELEMETRY, value: "true"}
 - {name: DO_NOT_TRACK, value: "true"}
-# boto3 lies apart in the image: its python-dateutil is too old for the Kubernetes client.
-- {name: PYTHONPATH, value: /opt/s3}
 {{- end -}}
 
 {{- define "platform.mlflow.artifactsDestination" -}}
