@@ -25,7 +25,7 @@ port, those of a forwarded port, and with monitoring the pod's own address, by w
   valueFrom: {secretKeyRef: {name: {{ .Values.mlflow.database.external.existingSecret }}, key: {{ .Values.mlflow.database.external.uriKey }}}}
 {{- else if eq .Values.mlflow.database.type "postgresql" -}}
 - name: MLFLOW_BACKEND_STORE_URI
-  value: postgresql://mlflow@{{ include "platform.postgresql.name" . }}:5432/mlflow
+  value: postgresql+psycopg2://mlflow@{{ include "platform.postgresql.name" . }}:5432/mlflow
 - name: PGPASSWORD
   valueFrom: {secretKeyRef: {name: {{ include "platform.postgresql.secret" . }}, key: password}}
 {{- else -}}
