@@ -74,11 +74,12 @@ def words(text: str) -> tuple[dict[str, str], list[str]]:
 
 def commands(text: str) -> list[list[str]]:
     """The programs that a RUN starts, each with its words, without mounts and environment."""
-    made = []
-    for command in re.split(r"&&|;|\|", re.sub(r"--mount=\S+", "", text)):
-        parts = shlex.split(command)
-        while parts and re.fullmatch(r"\w+=.*", parts[0]):
-            parts.pop(0)
-        if parts:
-            made.append(parts)
-    return made
+    lexer = shlex.shlex(re.sub(r"--mount=\S+", "", text), posix=True, punctuation_chars="&;|")
+    lexer.whitespace_split = True
+    made: list[list[str]] = [[]]
+    for word in lexer:
+        if set(word) <= set("&;|"):
+            made.append([])
+        elif made[-1] or not re.match(r"\w+=", word):
+            made[-1].append(word)
+    return [command for command in made if command]
