@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import re
 from collections.abc import Iterator
@@ -272,6 +273,9 @@ def test_migrations_are_a_hook_where_the_database_outlives_the_pod(
     )
 
 
+_KEYS = ("admin-password", "flask-secret-key")
+
+
 def test_what_was_drawn_at_random_is_the_same_wherever_it_is_used() -> None:
     found = objects("platform", {"mlflow": {"database": {"type": "postgresql"}}})
     secrets = [each for each in found if each["kind"] == "Secret"]
@@ -282,6 +286,11 @@ def test_what_was_drawn_at_random_is_the_same_wherever_it_is_used() -> None:
     }
     for secret in secrets:
         assert secret["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+    deployment = one(found, "Deployment", "first-mlflow")
+    checksums = deployment["spec"]["template"]["metadata"]["annotations"]
+    drawn = {key: one(found, "Secret", "first-mlflow")["data"][key] for key in _KEYS}
+    text = yaml.safe_dump(drawn, width=1000).strip()
+    assert checksums["checksum/accounts"] == hashlib.sha256(text.encode()).hexdigest()
 
 
 def test_pods_roll_when_what_they_read_changes() -> None:

@@ -17,7 +17,7 @@ Arguments: root, name, keys (key: characters).
 {{- get $drawn .name | toYaml -}}
 {{- end -}}
 
-{{/* Changes when a Secret that is in the cluster changes, so that its pods start anew with the next upgrade. */}}
+{{/* Changes when a Secret that was there before does, so that its pods start anew with the next upgrade. */}}
 {{- define "platform.secretChecksum" -}}
 {{- dig "data" (dict) (lookup "v1" "Secret" .root.Release.Namespace .name | default dict) | toYaml | sha256sum -}}
 {{- end -}}
