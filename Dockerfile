@@ -69,7 +69,7 @@ FROM torch-gpu AS wheels-gpu
 RUN apt-get update \
  && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends g++ \
  && rm -rf /var/lib/apt/lists/*
-COPY --from=cuda /usr/local/cuda /usr/local/cuda
+COPY --from=cuda /usr/local/cuda-13.0 /usr/local/cuda
 COPY --from=compiler /portable-g++ /usr/local/bin/
 # No GPU is at hand while an image is built: the driver's library is the toolkit's stub.
 RUN --mount=type=cache,target=/root/.cache/pip \

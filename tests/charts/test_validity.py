@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 import yaml
 from chart_values import VALUES
-from charted import CASES, CHARTS, Case, called, chart, files, objects_of
+from charted import CASES, CHARTS, KUBERAY, Case, called, chart, files, objects_of
 from helm_python import Config, lint
 from kubernetes_validate import latest_version, validate
 
@@ -45,22 +45,25 @@ def test_lint_finds_nothing(name: str) -> None:
 
 @every_case
 def test_lint_finds_nothing_with_these_values(case: Case) -> None:
+    _needs_no_kuberay(case)
     values = VALUES[case.chart][case.values]
-    if values.get("ray", {}).get("enabled") or case.chart == "serving":
-        pytest.skip("lint cannot be told that KubeRay is there")
     assert not lint(CHARTS / case.chart, values, strict=True)["errors"]
 
 
 @every_case
 def test_it_could_be_installed(case: Case) -> None:
+    _needs_no_kuberay(case)
     values = VALUES[case.chart][case.values]
-    if values.get("ray", {}).get("enabled") or case.chart == "serving":
-        pytest.skip("a dry run on the client cannot be told that KubeRay is there")
     with Config(kubeconfig_content=NOWHERE, storage_driver="memory", namespace="ml") as config:
         release = config.install(
             str(CHARTS / case.chart), "first", values, namespace="ml", dry_run="client"
         )
     assert release["manifest"]
+
+
+def _needs_no_kuberay(case: Case) -> None:
+    if any(each["apiVersion"] == KUBERAY for each in objects_of(case)):
+        pytest.skip("neither lint nor a dry run on the client can be told that KubeRay is there")
 
 
 @every_case
@@ -79,7 +82,7 @@ def test_kuberay_knows_every_field(case: Case) -> None:
     if not folder:
         pytest.skip("BAYLING_CRD_DIR is not set")
     for each in objects_of(case):
-        if each["apiVersion"] == "ray.io/v1":
+        if each["apiVersion"] == KUBERAY:
             _validator(folder, each["kind"]).validate(each)
 
 
@@ -122,7 +125,7 @@ def test_names_fit_and_are_given_once(case: Case) -> None:
     names = [(e["apiVersion"], e["kind"], e["metadata"]["name"]) for e in objects_of(case)]
     assert len(names) == len(set(names))
     for each in objects_of(case):
-        limit = 47 if each["apiVersion"] == "ray.io/v1" else 63
+        limit = 47 if each["apiVersion"] == KUBERAY else 63
         assert len(each["metadata"]["name"]) <= limit, called(each)
         assert "namespace" not in each["metadata"], called(each)
 

@@ -137,6 +137,13 @@ def test_it_is_refused_with_a_sentence(values: dict[str, Any], sentence: str) ->
         files("platform", values)
 
 
+def test_a_release_name_that_no_service_can_have_is_refused() -> None:
+    for release in ("1st", "a.b"):
+        with pytest.raises(HelmError, match="set fullnameOverride"):
+            files("platform", {}, release=release)
+        assert files("platform", {"fullnameOverride": "first"}, release=release)
+
+
 def test_without_kuberay_a_ray_cluster_is_refused_at_once() -> None:
     with pytest.raises(HelmError, match="Install the KubeRay operator"):
         files("platform", {"ray": {"enabled": True}}, apis=PROMETHEUS)
@@ -312,6 +319,23 @@ def test_ray_asks_for_a_token_and_has_time_to_drain() -> None:
                 if e["name"] == "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"
             ]
             assert pod.spec["terminationGracePeriodSeconds"] > drain
+
+
+def test_the_autoscaler_alone_has_a_token_of_the_api_server() -> None:
+    cluster = one(objects("platform", VALUES["platform"]["ray"]), "RayCluster", "first-ray")["spec"]
+    (mount,) = cluster["autoscalerOptions"]["volumeMounts"]
+    assert mount["mountPath"] == "/var/run/secrets/kubernetes.io/serviceaccount"
+    head = cluster["headGroupSpec"]["template"]["spec"]
+    (volume,) = [v for v in head["volumes"] if v["name"] == mount["name"]]
+    assert [next(iter(source)) for source in volume["projected"]["sources"]] == [
+        "serviceAccountToken",
+        "configMap",
+        "downwardAPI",
+    ]
+    fixed = objects("platform", VALUES["platform"]["ray-kueue"])
+    (pod,) = [pod for pod in pods(fixed) if pod.where.endswith("head")]
+    assert pod.spec["serviceAccountName"] == "first-jobs"
+    assert not any("projected" in volume for volume in pod.spec["volumes"])
 
 
 def test_one_team_value_names_label_and_queue() -> None:

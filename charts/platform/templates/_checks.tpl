@@ -5,6 +5,9 @@
 {{- if gt (len $name) 40 -}}
 {{- fail (printf "The name %q has %d characters, and 40 is the most: KubeRay and Kubernetes refuse names over 47 and 63 once their own endings are added. Use a shorter release name, or set fullnameOverride." $name (len $name)) -}}
 {{- end -}}
+{{- if not (regexMatch "^[a-z][-a-z0-9]*$" $name) -}}
+{{- fail (printf "The name %q cannot be a service's: it must begin with a letter and have letters, digits and hyphens only. Use another release name, or set fullnameOverride." $name) -}}
+{{- end -}}
 {{- if and $v.ray.enabled (not (.Capabilities.APIVersions.Has "ray.io/v1")) -}}
 {{- fail "ray.enabled=true needs KubeRay, whose CRDs (ray.io/v1) are not in this cluster. Install the KubeRay operator 1.7 first, or set ray.enabled=false. (helm template: --api-versions ray.io/v1)" -}}
 {{- end -}}
