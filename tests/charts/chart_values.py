@@ -14,7 +14,7 @@ GPUS = {
     "minReplicas": 0,
     "maxReplicas": 8,
     "image": {"tag": "0.1.0-gpu"},
-    "shm": "16Gi",
+    "shm": "32Gi",
     "resources": {
         "requests": {"cpu": "8", "memory": "64Gi", "nvidia.com/gpu": 1},
         "limits": {"cpu": "8", "memory": "64Gi", "nvidia.com/gpu": 1},

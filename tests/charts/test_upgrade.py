@@ -10,12 +10,9 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-import pytest
 import yaml
 from charted import Object, chart, one
 from helm_python import Config
-
-pytestmark = pytest.mark.unit
 
 KUBECONFIG = """
 apiVersion: v1

@@ -118,12 +118,31 @@ REFUSED = {
                         "replicas": 5,
                         "minReplicas": 0,
                         "maxReplicas": 4,
-                        "resources": {"requests": {"cpu": 1}, "limits": {"cpu": 1}},
+                        "resources": {
+                            "requests": {"cpu": 1},
+                            "limits": {"cpu": 1, "memory": "4Gi"},
+                        },
                     }
                 ]
             }
         },
         "minReplicas <= replicas <= maxReplicas, not 0, 5, 4",
+    ),
+    "workers without a limit of memory": (
+        {
+            "ray": {
+                "workers": [
+                    {
+                        "name": "cpu",
+                        "replicas": 1,
+                        "minReplicas": 0,
+                        "maxReplicas": 4,
+                        "resources": {"requests": {"cpu": 1}, "limits": {"cpu": 1}},
+                    }
+                ]
+            }
+        },
+        "memory",
     ),
     "a tag that moves": ({"image": {"tag": "latest"}}, "tag"),
     "any host": ({"mlflow": {"allowedHosts": ["*"]}}, "allowedHosts"),

@@ -69,9 +69,9 @@ spec:
         {{- toYaml . | nindent 8 }}
         {{- end }}
   volumes:
-    # Ray's objects and NCCL's buffers live here; it counts as the pod's memory.
+    # Ray's objects (30 % of the memory) and NCCL's buffers live here; it counts as the pod's memory.
     - name: shm
-      emptyDir: {medium: Memory, sizeLimit: {{ default "2Gi" .group.shm }}}
+      emptyDir: {medium: Memory, sizeLimit: {{ default .group.resources.limits.memory .group.shm }}}
     {{- if $autoscaler }}
     - name: api-access
       projected:
