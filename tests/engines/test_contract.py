@@ -400,3 +400,15 @@ def test_the_token_that_stops_an_answer_is_told_with_its_score(
         assert (await last(place, 1)).stopped_by is None
 
     asyncio.run(everything())
+
+
+def test_an_id_can_be_used_again_as_soon_as_its_request_has_ended(
+    engine: Engine, prompts: Prompts
+) -> None:
+    async def by_turns() -> None:
+        for _ in range(20):
+            assert len(await engine.score("again", prompts[0], 0)) == len(prompts[0]) - 1
+            assert len((await streamed(engine, "again", prompts[0], Sampling(3)))[0]) == 3
+
+    asyncio.run(asyncio.wait_for(by_turns(), 60))
+    assert engine.ongoing() == 0

@@ -277,7 +277,7 @@ class Intake(ABC):
 
     def _fail(self, requests: Iterable[Request | Text], reason: str) -> None:
         """Fail those that are still known."""
-        requests = [request for request in requests if request.id in self._known]
+        requests = [one for one in requests if self._known.get(one.id) is one]
         self._forget(requests)
         for request in requests:
             request.fail(EngineFailed(reason))
@@ -285,7 +285,9 @@ class Intake(ABC):
     def _forget(self, requests: Iterable[Request | Text]) -> None:
         with self._change:
             for request in requests:
-                self._known.pop(request.id, None)
+                # Another one may have taken up the id since.
+                if self._known.get(request.id) is request:
+                    del self._known[request.id]
 
 
 def in_short(error: BaseException) -> str:

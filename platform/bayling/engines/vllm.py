@@ -60,7 +60,7 @@ class VllmEngine(Intake):
             )
         self._adapters = _lora_requests(options.adapters)
         self._max_batch = options.max_batch
-        self._tasks: dict[Request | Text, asyncio.Task[str]] = {}
+        self._tasks: dict[Request | Text, asyncio.Task[Any]] = {}
         """Only the loop's thread touches it."""
         self._seen = _Seen()
         self._loop = asyncio.new_event_loop()
@@ -143,10 +143,8 @@ class VllmEngine(Intake):
 
     def _create_tasks(self, requests: Sequence[Request | Text]) -> None:
         for request in requests:
-            if isinstance(request, Request):
-                task = self._loop.create_task(self._generate(request))
-            else:
-                task = self._loop.create_task(self._score(request))
+            work = self._generate if isinstance(request, Request) else self._score
+            task: asyncio.Task[Any] = self._loop.create_task(work(request))  # type: ignore[arg-type]
             self._tasks[request] = task
             task.add_done_callback(partial(self._settle, request))
 
@@ -195,7 +193,8 @@ class VllmEngine(Intake):
         for token, score in list(zip(ids, scores, strict=True))[: -1 if stopped else None]:
             request.add(token, score)
 
-    async def _score(self, text: Text) -> str:
+    async def _score(self, text: Text) -> list[Scored]:
+        """Work on a text; returns its scores."""
         from vllm.inputs.engine import tokens_input
 
         outputs = self._llm.generate(
@@ -213,14 +212,12 @@ class VllmEngine(Intake):
                 _scored(token, one or {}, text.top)
                 for token, one in zip(text.token_ids[1:], known[1:], strict=True)
             ]
-        self._forget([text])
-        text.deliver(scores)
-        return "stop"
+        return scores
 
-    def _settle(self, request: Request | Text, task: asyncio.Task[str]) -> None:
+    def _settle(self, request: Request | Text, task: asyncio.Task[Any]) -> None:
         """A task is over: tell who waits for it."""
         del self._tasks[request]
-        if request.id not in self._known:
+        if self._known.get(request.id) is not request:
             if not task.cancelled():
                 task.exception()  # so that nobody is told that it was not looked at
             return
@@ -236,6 +233,8 @@ class VllmEngine(Intake):
             request.fail(self._failure(error))
         elif isinstance(request, Request):
             request.finish(task.result())
+        else:
+            request.deliver(task.result())
 
     def _failure(self, error: BaseException) -> EngineFailed | RequestRefused:
         from vllm.exceptions import VLLMClientError
