@@ -138,3 +138,15 @@ def test_a_port_that_is_taken_is_named_with_the_key_that_changes_it() -> None:
 def test_a_server_that_is_not_there_is_one_sentence() -> None:
     with pytest.raises(UserError, match="bayling serve"):
         client.translate("http://127.0.0.1:9", "Hello", "de")
+
+
+def test_adapters_are_set_on_the_command_line_as_the_readme_does() -> None:
+    composed = compose(["serve.adapters=[formal:/models/adapters/formal,law:./law]"])
+    composed.serve.validate()
+    assert composed.serve.adapter_folders == {"formal": "/models/adapters/formal", "law": "./law"}
+
+
+@pytest.mark.parametrize("adapters", [["formal"], ["my adapter:/x"], ["a:/x", "a:/y"], [":/x"]])
+def test_adapters_that_make_no_sense_are_refused(adapters: list[str]) -> None:
+    with pytest.raises(UserError, match=r"serve\.adapters has"):
+        ServeConfig(adapters=adapters).validate()

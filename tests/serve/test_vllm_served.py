@@ -46,7 +46,7 @@ def url(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         port=free_port(),
         engine=EngineName.vllm,
         dtype=Dtype.float32,
-        adapters={"formal": str(folder.parent / "formal")},
+        adapters=[f"formal:{folder.parent / 'formal'}"],
         max_batch=8,
         min_replicas=2,
         max_replicas=2,

@@ -123,6 +123,7 @@ class VllmEngine(Intake):
 
         try:
             whole = args.create_engine_config()
+        # What vLLM raises for networks, types and layouts that it does not know.
         except (ValueError, OSError, KeyError, NotImplementedError) as error:
             raise UserError(f"vLLM cannot run the model in {folder}: {_reason(error)}") from error
         try:

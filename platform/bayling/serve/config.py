@@ -107,8 +107,8 @@ class ServeConfig:
     """Devices that each replica's weights are split over. vLLM only."""
     quantization: str | None = None
     """How the weights are quantised, in vLLM's words, where the model's own files do not say."""
-    adapters: dict[str, str] = field(default_factory=dict)
-    """Name → the folder, on every node, of a LoRA adapter: `serve.adapters.formal=/models/formal`
+    adapters: list[str] = field(default_factory=list)
+    """LoRA adapters, each as NAME:FOLDER with a folder that every node has: `formal:/models/formal`
     answers as the model `bayling:formal`. vLLM only."""
     routing: Routing = Routing.auto
     max_batch: int = 32
@@ -186,6 +186,11 @@ class ServeConfig:
         return self.auth is Auth.on
 
     @property
+    def adapter_folders(self) -> dict[str, str]:
+        """Adapter → its folder."""
+        return {name: folder for name, _, folder in (one.partition(":") for one in self.adapters)}
+
+    @property
     def capacity(self) -> int:
         """The requests that all engines together have at work or waiting at most."""
         return self.max_replicas * self.max_ongoing_requests + self.max_queued_requests
@@ -232,12 +237,15 @@ class ServeConfig:
         self.rollout.validate()
         if not 1 <= self.port <= 65535:
             raise UserError(f"serve.port must be between 1 and 65535, not {self.port}")
-        for name in self.adapters:
-            if not re.fullmatch(r"[\w.-]+", name):
+        for adapter in self.adapters:
+            if not re.fullmatch(r"[\w.-]+:.+", adapter):
                 raise UserError(
-                    f"serve.adapters has {name!r}: a name is of letters, digits, dots, hyphens "
-                    "and underscores"
+                    f"serve.adapters has {adapter!r}: write NAME:FOLDER, such as "
+                    "formal:/models/formal, with a name of letters, digits, dots, hyphens and "
+                    "underscores"
                 )
+        if len(self.adapter_folders) < len(self.adapters):
+            raise UserError(f"serve.adapters has one name twice: {', '.join(self.adapters)}")
         if self.kv_cache_gib is not None and not self.kv_cache_gib > 0:
             raise UserError(f"serve.kv_cache_gib must be more than 0, not {self.kv_cache_gib}")
         for key in (

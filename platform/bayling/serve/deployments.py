@@ -75,7 +75,7 @@ class Engine:
                 kv_cache_gib=config.kv_cache_gib,
                 tensor_parallel=config.tensor_parallel,
                 quantization=config.quantization,
-                adapters=config.adapters,
+                adapters=config.adapter_folders,
             ),
         )
         # A replica that cannot generate must not become ready.
@@ -174,7 +174,9 @@ class Api:
         self._ledger = RemoteLedger(lambda: ledger)
         self._reporter = Reporter(self._ledger.take)
         self._reporter.start()
-        self._fleet = Fleet(arguments.served.name, self._version, tuple(arguments.config.adapters))
+        self._fleet = Fleet(
+            arguments.served.name, self._version, tuple(arguments.config.adapter_folders)
+        )
         self._ongoing: Counter[str] = Counter()
         self._loading: set[asyncio.Task[None]] = set()
         readiness = Readiness()
