@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -156,7 +157,15 @@ class Scene:
 
 
 @pytest.fixture
-def scene(ray_cluster: None, tmp_path: Path) -> Iterator[Scene]:
+def room(nodes: Any) -> Iterator[None]:
+    """One more node, with as many CPUs as two versions and the API need."""
+    node = nodes.add_node(num_cpus=4, object_store_memory=150 * 2**20)
+    yield
+    nodes.remove_node(node)
+
+
+@pytest.fixture
+def scene(room: None, tmp_path: Path) -> Iterator[Scene]:
     """Version 1 is served. Version 2 is another model as good; 3 writes another script; 4 does,
     too, and says that it was trained on a language in which it would be right."""
     for version, writes, languages in (
