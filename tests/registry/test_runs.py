@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from bayling.errors import UserError
 from bayling.registry import models, runs
@@ -77,6 +79,24 @@ def test_a_registered_model_is_found_by_alias_and_by_number(
         models.require_alias(uri, "bayling", models.CANDIDATE)
     with pytest.raises(UserError, match="no version 99"):
         models.fetch(uri, "bayling", "99")
+
+
+def test_what_an_alias_does_not_lead_to_is_told(tmp_path: Path) -> None:
+    """MLflow takes an alias away with its version; and a registry in trouble is not one without a
+    champion, or the gate would compare a candidate with nothing."""
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    client = runs.client(uri)
+    client.create_registered_model("bayling")
+    client.create_model_version("bayling", source=str(tmp_path))
+    client.set_registered_model_alias("bayling", models.CHAMPION, "1")
+    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+        database.execute("update registered_model_aliases set version = 9")
+    with pytest.raises(UserError, match=r"'champion' .* points to version 9, which"):
+        models.require_alias(uri, "bayling", models.CHAMPION)
+    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+        database.execute("drop table registered_model_aliases")
+    with pytest.raises(MlflowException, match="no such table"):
+        models.by_alias(uri, "bayling", models.CHAMPION)
 
 
 def test_a_version_whose_files_are_gone_is_told(

@@ -17,6 +17,8 @@ CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
 # logged model to its versions by a tag.
 _MODEL_ID = "bayling.model_id"
 _VERSIONS = "mlflow.modelVersions"
+_NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+"""How MLflow says that it has no such model, version or alias; the rest is trouble of its own."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,9 @@ def register(tracking_uri: str, name: str, model_id: str, run_id: str) -> Versio
     mlflow = client(tracking_uri)
     try:
         mlflow.get_registered_model(name)
-    except MlflowException:
+    except MlflowException as error:
+        if error.error_code not in _NOT_THERE:
+            raise
         mlflow.create_registered_model(name)
     for known in mlflow.search_model_versions(f"name = '{name}'"):
         if known.tags.get(_MODEL_ID) == model_id:
@@ -103,7 +107,9 @@ def by_version(tracking_uri: str, name: str, version: str) -> Version:
 
     try:
         found = client(tracking_uri).get_model_version(name, version)
-    except MlflowException:
+    except MlflowException as error:
+        if error.error_code not in _NOT_THERE:
+            raise
         raise UserError(f"MLflow has no version {version} of model {name!r}") from None
     return Version(
         name,
@@ -116,12 +122,18 @@ def by_version(tracking_uri: str, name: str, version: str) -> Version:
 
 
 def by_alias(tracking_uri: str, name: str, alias: str) -> Version | None:
-    """The version that an alias points to, or None."""
+    """The version that an alias points to, or None where there is none.
+
+    Raises:
+        MlflowException: the store does not answer; that is not to be taken for an answer.
+    """
     from mlflow.exceptions import MlflowException
 
     try:
         found = client(tracking_uri).get_model_version_by_alias(name, alias)
-    except MlflowException:
+    except MlflowException as error:
+        if error.error_code not in _NOT_THERE:
+            raise
         return None
     return by_version(tracking_uri, name, str(found.version))
 
@@ -130,7 +142,7 @@ def require_alias(tracking_uri: str, name: str, alias: str) -> Version:
     """The version that an alias points to.
 
     Raises:
-        UserError: no such alias; the message names those there are.
+        UserError: no such alias, or its version was deleted; the message names those there are.
     """
     found = by_alias(tracking_uri, name, alias)
     if found is not None:
@@ -138,13 +150,21 @@ def require_alias(tracking_uri: str, name: str, alias: str) -> Version:
     from mlflow.exceptions import MlflowException
 
     try:
-        aliases = sorted(client(tracking_uri).get_registered_model(name).aliases)
-    except MlflowException:
+        aliases = client(tracking_uri).get_registered_model(name).aliases
+    except MlflowException as error:
+        if error.error_code not in _NOT_THERE:
+            raise
         raise UserError(
             f"MLflow at {tracking_uri} has no registered model {name!r}: train and promote one "
             "first (`bayling run`)"
         ) from None
-    there = f"it has {', '.join(aliases)}" if aliases else "it has none: promote a version first"
+    if alias in aliases:
+        raise UserError(
+            f"the alias {alias!r} of model {name!r} points to version {aliases[alias]}, which "
+            "MLflow does not have any more: point it to another one, on the model's page"
+        )
+    others = ", ".join(sorted(aliases))
+    there = f"it has {others}" if others else "it has none: promote a version first"
     raise UserError(f"model {name!r} has no alias {alias!r}; {there}")
 
 
