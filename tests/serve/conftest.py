@@ -22,7 +22,23 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_model(tmp_path_factory.mktemp("model"))
 
 
-@pytest.fixture(scope="module")
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those that share the server come last, so that it is not in the way of those with another
+    one: there is one Ray Serve in a cluster."""
+    here = Path(__file__).parent
+    mine = [index for index, item in enumerate(items) if here in item.path.parents]
+    ordered = sorted((items[index] for index in mine), key=_shares_the_server)
+    for index, item in zip(mine, ordered, strict=True):
+        items[index] = item
+
+
+def _shares_the_server(item: pytest.Item) -> bool:
+    module = item.getparent(pytest.Module)
+    own = module is not None and hasattr(module.obj, "server")
+    return "server" in getattr(item, "fixturenames", ()) and not own
+
+
+@pytest.fixture(scope="package")
 def server(ray_cluster: None, model_folder: Path) -> Iterator[str]:
     """The base URL of a server with the tiny model."""
     served = ServedModel("sqlite:///unused", "bayling", {"7": str(model_folder)})
