@@ -1,0 +1,118 @@
+"""Tables of sentence pairs, and of what was dropped: Parquet files, one for each partition."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A sentence and its translation, in the tables of the data stage."""
+
+    source_lang: str
+    target_lang: str
+    source: str
+    target: str
+    origin: str
+    file: str
+    line: int
+    terms: tuple[tuple[str, str], ...] = ()
+    """Words of the source, and what they are called in the target."""
+
+    @property
+    def id(self) -> str:
+        """A hash of what it says; where it was found makes no difference."""
+        content = "\0".join((self.source_lang, self.target_lang, self.source, self.target))
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """Something that was not taken, and why."""
+
+    step: str
+    found: str
+    file: str
+    line: int
+    source_lang: str = ""
+    target_lang: str = ""
+    source: str = ""
+    target: str = ""
+
+
+def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
+    rows = []
+    for pair in pairs:
+        row = asdict(pair)
+        row["terms"] = [{"source": source, "target": target} for source, target in pair.terms]
+        rows.append(row)
+    _write(path, rows, _pairs())
+
+
+def read_pairs(path: Path) -> Iterator[Pair]:
+    """The pairs of one partition, in order."""
+    for row in _read(path):
+        row["terms"] = tuple((term["source"], term["target"]) for term in row["terms"])
+        yield Pair(**row)
+
+
+def write_quarantine(path: Path, rows: Sequence[Quarantined]) -> None:
+    """Nothing is written where there is nothing."""
+    if rows:
+        _write(path, [asdict(row) for row in rows], _quarantine())
+
+
+def read_quarantine(folder: Path) -> Iterator[Quarantined]:
+    """All that was dropped, partition by partition."""
+    for path in sorted(folder.rglob("*.parquet")):
+        for row in _read(path):
+            yield Quarantined(**row)
+
+
+def _read(path: Path) -> Iterator[dict[str, Any]]:
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=1000):
+            yield from batch.to_pylist()
+
+
+def _write(path: Path, rows: list[dict[str, Any]], schema: Any) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows, schema), path)
+
+
+def _pairs() -> Any:
+    import pyarrow as pa
+
+    term = pa.struct([("source", pa.string()), ("target", pa.string())])
+    texts = ("source_lang", "target_lang", "source", "target", "origin", "file")
+    return pa.schema(
+        [
+            *((name, pa.string()) for name in texts),
+            ("line", pa.int64()),
+            ("terms", pa.list_(term)),
+        ]
+    )
+
+
+def _quarantine() -> Any:
+    import pyarrow as pa
+
+    texts = ("source_lang", "target_lang", "source", "target")
+    return pa.schema(
+        [
+            ("step", pa.string()),
+            ("found", pa.string()),
+            ("file", pa.string()),
+            ("line", pa.int64()),
+            *((name, pa.string()) for name in texts),
+        ]
+    )
