@@ -15,6 +15,8 @@ from typing import Any
 
 from bayling.data import cldr, conversations
 from bayling.data.config import DataConfig, trained_directions, zero_shot_directions
+from bayling.data.instructions.building import turned
+from bayling.data.tables import Pair
 from bayling.errors import UserError
 from bayling.prompts import translate_prompt
 from bayling.stage import fingerprint, jsonable
@@ -41,12 +43,15 @@ class HeldOut:
 
 
 def build(config: DataConfig, seed: int) -> HeldOut:
-    """Held-out translations for every direction, trained and zero-shot, and conversations.
+    """Held-out translations from CLDR for every direction, trained and zero-shot, and
+    conversations; none where nothing is trained on that is from CLDR.
 
     Raises:
         UserError: a direction has no sentence at all, because CLDR lacks a language's texts.
     """
     heldout = HeldOut()
+    if not config.from_cldr:
+        return heldout
     for directions, zero_shot in (
         (trained_directions(config.languages), False),
         (zero_shot_directions(config.languages), True),
@@ -118,6 +123,27 @@ def _direction(
         raise UserError(
             f"CLDR has too few texts to test {source} → {target}: "
             "take one of them out of data.languages"
+        )
+    return rows
+
+
+def both_ways(pair: Pair) -> list[dict[str, Any]]:
+    """The rows that ask for a pair's translation, in its direction and in the other."""
+    rows = []
+    for one in (pair, turned(pair)):
+        rows.append(
+            {
+                "id": fingerprint(one.source_lang, one.target_lang, one.source, one.target),
+                "source_lang": one.source_lang,
+                "target_lang": one.target_lang,
+                "source": one.source,
+                "target": one.target,
+                "prompt": translate_prompt(one.source, one.target_lang, "en"),
+                "in_other_languages": {one.source_lang: one.source},
+                "kind": "text",
+                "zero_shot": False,
+                "origin": one.origin,
+            }
         )
     return rows
 

@@ -30,7 +30,9 @@ class CleaningConfig:
     skip: list[str] = field(default_factory=list)
     """Steps that are left out, by name."""
     max_characters: int = 2000
-    """Of one side."""
+    """Of one side of a pair."""
+    max_turn_characters: int = 20000
+    """Of one turn of a conversation."""
     max_ratio: float = 3.0
     """How many times longer one side may be than the other would lead to expect, each language
     taken at its usual length; twice that where both are shorter than 20 characters."""
@@ -52,7 +54,7 @@ class CleaningConfig:
                 near = get_close_matches(name, STEPS, n=1)
                 hint = f": did you mean {near[0]!r}?" if near else f"; there are {', '.join(STEPS)}"
                 raise UserError(f"data.cleaning.skip: there is no step {name!r}{hint}")
-        for key in ("max_characters", "boilerplate_after"):
+        for key in ("max_characters", "max_turn_characters", "boilerplate_after"):
             if getattr(self, key) < 1:
                 raise UserError(f"data.cleaning.{key} must be at least 1, not {getattr(self, key)}")
         if self.max_ratio < 1:

@@ -61,17 +61,17 @@ class TestTexts:
 
         def contaminated(batch: Batch, config: CleaningConfig) -> Found:
             found: Found = {}
-            if not len(self.places):
-                return found
             for side, (_, texts) in zip(("source", "target"), batch.sides, strict=True):
-                for index in self._shared(texts):
+                for index in self.shared(texts):
                     found.setdefault(index, f"the {side} shares words with a test set")
             return found
 
         return contaminated
 
-    def _shared(self, texts: Sequence[str]) -> list[int]:
+    def shared(self, texts: Sequence[str]) -> list[int]:
         """Indices of the texts that share something."""
+        if not len(self.places):
+            return []
         each = [_hashes(text, self.ngram) for text in texts]
         owner = np.repeat(np.arange(len(each)), [len(one) for one in each])
         everything = np.concatenate([np.zeros(0, np.uint64), *each])

@@ -93,7 +93,9 @@ def join(parts: Sequence[Signatures], order: Sequence[int]) -> Signatures:
     Args:
         order: for each signature of the parts, one after the other, its place in the partition.
     """
-    places = np.argsort(np.asarray(order))
+    if not parts:
+        parts, order = [sign(Batch("", "", [], []))], []
+    places = np.argsort(np.asarray(order, np.int64))
     together = {
         name: np.concatenate([getattr(part, name) for part in parts])[places]
         for name in ("pair", "source", "target", "minhash")
@@ -226,7 +228,8 @@ class Corpus:
 def _firsts(keys: Hashes) -> Places:
     """For sorted keys, the place of the first that equals each."""
     new = np.concatenate([[True], keys[1:] != keys[:-1]])[: len(keys)]
-    return np.flatnonzero(new)[np.cumsum(new) - 1]
+    places: Places = np.flatnonzero(new)[np.cumsum(new) - 1]
+    return places
 
 
 def _mix(values: npt.NDArray[np.uint32]) -> Hashes:
