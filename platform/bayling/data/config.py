@@ -78,6 +78,13 @@ class DataConfig:
             raise UserError(f"data.cldr_share must lie between 0 and 1, not {self.cldr_share:g}")
         if self.cldr_share is not None and self.cldr_share < 1 and not self.sources:
             raise UserError(f"data.cldr_share={self.cldr_share:g}: the rest needs data.sources")
+        if self.decontaminate and not self.sources:
+            raise UserError("data.decontaminate is for data.sources: CLDR's tests are its own")
+        from bayling.data.sources import source_config, source_configs
+
+        source_configs(self.sources)
+        for index, one in enumerate(self.decontaminate):
+            source_config(one, f"data.decontaminate[{index}]")
         self.cleaning.validate()
         self.mixture.validate()
         if not 0 < self.heldout_share <= 0.5:
