@@ -14,6 +14,7 @@ import pytest
 from bayling.config import Config, compose
 from bayling.data import sourced, tables
 from bayling.data.making import Making
+from bayling.data.passes import Passes
 from bayling.data.run import digest
 from bayling.data.sourced import Sourced
 from bayling.data.tables import Pair, Quarantined
@@ -178,15 +179,16 @@ def test_other_workers_in_another_order_make_the_same_bytes(made: Made, tmp_path
 
     from bayling.data import heldout
 
-    def backwards(what: str, items: Any, work: Any, context: Any, place: Any) -> list[Any]:
-        return [work(item) for item in reversed(items)][::-1]
+    class Backwards(Passes):
+        def each(self, what: str, items: Any, work: Any) -> list[Any]:
+            return [work(item) for item in reversed(items)][::-1]
 
     config = made.config
     context: Any = SimpleNamespace(
         folder=tmp_path, seed=config.seed, report=lambda *_: None, note=lambda _: None
     )
     tests = heldout.build(config.data, config.seed)
-    gathered = sourced.gather(config.data, context, tests, backwards)
+    gathered = sourced.gather(config.data, context, tests, Backwards(context))
     assert isinstance(gathered, Sourced)
     assert tests.digest == made.manifest.results["heldout_digest"]
     shutil.copytree(made.folder / "tokenizer", tmp_path / "tokenizer")

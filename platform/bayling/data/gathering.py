@@ -33,7 +33,10 @@ from bayling.data.tables import Pair, Quarantined
 from bayling.templates import Conversation
 
 PAIRS, TALKS, QUARANTINE = "pairs", "talks", "quarantine"
-_RAW, _SIGNATURES, _REPEATS, _TESTS = "raw", "signatures", "repeats", "tests.npy"
+_RAW, _CLEAN, _SIGNATURES, _REPEATS = "raw", "clean", "signatures", "repeats"
+PASSING = (_RAW, _CLEAN, _SIGNATURES, _REPEATS)
+"""Folders that are needed no more when all is settled."""
+_TESTS = "tests.npy"
 OTHER_LANGUAGE, CONTAMINATED = "other language", "contaminated"
 WITHOUT_PIVOT = "without en or zh"
 
@@ -112,8 +115,8 @@ class Gathering:
         pairs, victims = self._clean_pairs(name)
         talks, more = self._clean_talks(name)
         self._quarantine(name, "cleaning", [*victims, *more])
-        tables.write_pairs(self.folder / PAIRS / name, pairs)
-        tables.write_conversations(self.folder / TALKS / name, talks)
+        tables.write_pairs(self.folder / _CLEAN / name, pairs)
+        tables.write_conversations(self.folder / _CLEAN / f"talks-{name}", talks)
         _signatures(pairs, talks).write(self.folder / _SIGNATURES / name)
         return dict(Counter(one.step for one in (*victims, *more)))
 
@@ -144,8 +147,8 @@ class Gathering:
     def settle(self, name: str, names: list[str], looks: list[Look]) -> Settled:
         """Take the repeats out of a partition."""
         gone = self._repeats(names.index(name), looks, names)
-        pairs = list(tables.read_pairs(self.folder / PAIRS / name))
-        talks = list(tables.read_conversations(self.folder / TALKS / name))
+        pairs = list(tables.read_pairs(self.folder / _CLEAN / name))
+        talks = list(tables.read_conversations(self.folder / _CLEAN / f"talks-{name}"))
         victims = [_victim(pair, *gone[row]) for row, pair in enumerate(pairs) if row in gone] + [
             _victim_of(talk, *gone[row])
             for row, talk in enumerate(talks, len(pairs))

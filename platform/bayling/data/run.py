@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from bayling.data import card, heldout, sourced
 from bayling.data.cldr import LICENCE, ORIGIN
 from bayling.data.config import DataConfig, trained_directions, zero_shot_directions
 from bayling.data.making import Making
+from bayling.data.passes import Passes
 from bayling.data.sourced import Sourced
 from bayling.data.tokens import Tokens
 from bayling.errors import UserError
@@ -49,47 +48,43 @@ def run(config: DataConfig, model: ModelConfig, context: Context) -> Manifest:
         shutil.rmtree(folder / leftover, ignore_errors=True)
     from_cldr = -(-config.from_cldr // config.partition_size)
 
+    passes = Passes(context)
     context.report("held-out values", 0, 1)
     tests = heldout.build(config, context.seed)
     making = Making(config, context.seed, folder)
     gathered = Sourced()
     if config.sources:
-        gathered = sourced.gather(config, context, tests, each)
+        gathered = sourced.gather(config, context, tests, passes)
     heldout.write(tests, folder)
 
     partitions = from_cldr + len(gathered.names)
-    steps = 2 * partitions + 1
     texts = ray.put(frozenset(tests.texts))
-    made = each(
+    made = passes.each(
         "conversations",
-        range(from_cldr),
-        lambda number: making.from_cldr(number, ray.get(texts)),
-        context,
-        (0, steps),
-    )
-    made += each(
-        "conversations",
-        range(len(gathered.names)),
-        lambda number: making.from_rows(
-            from_cldr + number, gathered.names[number], gathered.uses, folder / sourced.HELD_OUT
+        range(partitions),
+        lambda number: (
+            making.from_cldr(number, ray.get(texts))
+            if number < from_cldr
+            else making.from_rows(
+                number,
+                gathered.names[number - from_cldr],
+                gathered.uses,
+                folder / sourced.HELD_OUT,
+            )
         ),
-        context,
-        (from_cldr, steps),
     )
 
     tokens = Tokens(config, model, folder)
     template = TEMPLATES.get(model.template.value)
     if model.base is None:
         assert template is not None  # ModelConfig.validate refuses `own` without a base
-        context.report("tokenizer", partitions, steps)
-        # In a task of its own, so that the driver never reads conversations.
-        _as_a_task(partial(tokens.train_tokenizer, template))
+        passes.alone("tokenizer", partial(tokens.train_tokenizer, template))
     else:
         load_tokenizer(model.base).save_pretrained(folder / "tokenizer")
     load_chat(folder / "tokenizer", model.template.value)  # refuses a template that misfits
 
-    packed = each("packed", range(partitions), tokens.pack, context, (partitions + 1, steps))
-    heldout_size = _as_a_task(tokens.pack_heldout)
+    packed = passes.each("packing", range(partitions), tokens.pack)
+    heldout_size = passes.alone("packing held-out", tokens.pack_heldout)
 
     manifest = context.manifest("data", config)
     manifest.outputs = {
@@ -136,53 +131,10 @@ def run(config: DataConfig, model: ModelConfig, context: Context) -> Manifest:
         "heldout_digest": tests.digest,
         "packed_digest": digest(folder / "packed"),
         "sequence_length": config.sequence_length,
+        "seconds": {name: round(spent, 2) for name, spent in passes.seconds.items()},
     }
     runs.log_folder(context.tracked, card.write(folder, manifest, lengths, tokens.bin_width))
     return manifest
-
-
-def each(
-    what: str,
-    items: Sequence[Any],
-    work: Callable[[Any], Any],
-    context: Context,
-    place: tuple[int, int],
-) -> list[Any]:
-    """Run `work` on every item as Ray tasks; what comes back is small, and in order.
-
-    Args:
-        place: where in the whole of the stage this is, of how much.
-    """
-    if not items:
-        return []
-    done, steps = place
-    task = ray.remote(_one).options(num_cpus=1)
-    shared = ray.put(work)
-    made: dict[int, Any] = {}
-    running: dict[Any, int] = {}
-    waiting = iter(range(len(items)))
-    while True:
-        # As many as the cluster can run, and as many again, so that none of its cores waits.
-        room = 2 * max(1, int(ray.cluster_resources().get("CPU", 1))) - len(running)
-        running |= {task.remote(shared, items[index]): index for index in islice(waiting, room)}
-        if not running:
-            return [made[index] for index in range(len(items))]
-        finished, _ = ray.wait(list(running))
-        for one in finished:
-            made[running.pop(one)] = ray.get(one)
-        context.report(f"{what}: {len(made)} of {len(items)}", done + len(made), steps)
-
-
-def _one(work: Callable[[Any], Any], item: Any) -> Any:
-    return work(item)
-
-
-def _as_a_task(work: Callable[[], Any]) -> Any:
-    return ray.get(ray.remote(_call).options(num_cpus=1).remote(work))
-
-
-def _call(work: Callable[[], Any]) -> Any:
-    return work()
 
 
 def _by_group(counts: dict[str, int]) -> dict[str, Any]:

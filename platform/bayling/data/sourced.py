@@ -5,16 +5,25 @@ from __future__ import annotations
 import heapq
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from bayling.data import heldout
 from bayling.data.cleaning.contamination import TestTexts
 from bayling.data.config import DataConfig
-from bayling.data.gathering import PAIRS, QUARANTINE, TALKS, WITHOUT_PIVOT, Gathering, Settled
+from bayling.data.gathering import (
+    PAIRS,
+    PASSING,
+    QUARANTINE,
+    TALKS,
+    WITHOUT_PIVOT,
+    Gathering,
+    Settled,
+)
 from bayling.data.heldout import HeldOut
 from bayling.data.mixture import Stratum, plan
+from bayling.data.passes import Passes
 from bayling.data.sources import Pair, Source, open_source, source_configs
 from bayling.data.tables import Pair as Kept
 from bayling.data.tables import read_pairs
@@ -23,11 +32,8 @@ from bayling.stage import Context, total
 
 HELD_OUT = "heldout.npy"
 """Hashes of the held-out texts, in the stage's folder."""
-_PASSING = ("raw", "signatures", "repeats")
-FOLDERS = (*_PASSING, PAIRS, TALKS, QUARANTINE)
+FOLDERS = (*PASSING, PAIRS, TALKS, QUARANTINE)
 _SHOWN = 3
-
-Each = Callable[..., list[Any]]
 
 
 @dataclass
@@ -52,7 +58,7 @@ class Sourced:
         return ". Dropped were " + ", ".join(f"{number:,} by {step!r}" for step, number in most)
 
 
-def gather(config: DataConfig, context: Context, tests: HeldOut, each: Each) -> Sourced:
+def gather(config: DataConfig, context: Context, tests: HeldOut, passes: Passes) -> Sourced:
     """Read, clean and count all sources, and choose the held-out pairs, which `tests` then has too.
 
     Raises:
@@ -64,28 +70,24 @@ def gather(config: DataConfig, context: Context, tests: HeldOut, each: Each) -> 
         context.report("test sets", 0, 1)
         work.tests(_texts_of_tests(config))
 
-    files = range(len(work.files))
-    read = each("reading", files, work.read, context, (0, len(files)))
+    read = passes.each("reading", range(len(work.files)), work.read)
     names = [name for made, _ in read for name in made]
     if not names:
         raise UserError("data.sources: nothing was read from " + _all(sources))
-    number = len(names)
-    cleaned = each("cleaning", names, work.clean, context, (0, number))
+    cleaned = passes.each("cleaning", names, work.clean)
     looks = work.looks(names)
-    each("repeats", looks, lambda look: work.look(look, names), context, (0, len(looks)))
-    settled: list[Settled] = each(
-        "settling", names, lambda name: work.settle(name, names, looks), context, (0, number)
-    )
+    passes.each("repeats", looks, lambda look: work.look(look, names))
+    settled = passes.each("settling", names, lambda name: work.settle(name, names, looks))
 
     rows: Counter[Stratum] = Counter()
     for one in settled:
         rows.update(one.rows)
-    tests.translate += _held_out(work, names, settled, each, context)
+    tests.translate += _held_out(work, names, settled, passes)
     held = [text for row in tests.translate for text in (row["source"], row["target"])]
     TestTexts.of(held, config.cleaning.shared_ngram).write(context.folder / HELD_OUT)
     weights = {source.config.origin: source.config.weight for source in sources}
     uses = plan(rows, weights, config.conversations - config.from_cldr, config.mixture)
-    for folder in _PASSING:
+    for folder in PASSING:
         shutil.rmtree(context.folder / folder, ignore_errors=True)
 
     counted = total(counts for _, counts in read)
@@ -104,7 +106,7 @@ def gather(config: DataConfig, context: Context, tests: HeldOut, each: Each) -> 
 
 
 def _held_out(
-    work: Gathering, names: list[str], settled: list[Settled], each: Each, context: Context
+    work: Gathering, names: list[str], settled: list[Settled], passes: Passes
 ) -> list[dict[str, Any]]:
     """The pairs of every two languages that are tested, in both directions."""
     candidates: dict[tuple[str, str], list[tuple[float, str]]] = defaultdict(list)
@@ -123,7 +125,7 @@ def _held_out(
     def pick(name: str) -> list[Kept]:
         return [pair for pair in read_pairs(work.folder / PAIRS / name) if pair.id in wanted]
 
-    found = each("held-out pairs", names, pick, context, (0, len(names)))
+    found = passes.each("held-out pairs", names, pick)
     by_id = {pair.id: pair for some in found for pair in some}
     return [
         row

@@ -4,6 +4,7 @@ conversations, and what was dropped."""
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -119,7 +120,10 @@ def _write(path: Path, rows: list[dict[str, Any]], schema: Any) -> None:
     import pyarrow.parquet as pq
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(rows, schema), path)
+    # A task that is ended in the middle, and begun again elsewhere, leaves no half of a file.
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    pq.write_table(pa.Table.from_pylist(rows, schema), aside)
+    aside.replace(path)
 
 
 def _pairs() -> Any:
