@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from bayling.data.mixture import MixtureConfig, Stratum, choose, plan, times
+from bayling.data.mixture import (
+    GroupShares,
+    MixtureConfig,
+    Stratum,
+    TaskShares,
+    choose,
+    plan,
+    times,
+)
 from bayling.errors import UserError
 
 pytestmark = pytest.mark.unit
@@ -62,7 +70,7 @@ def test_caps_and_floors() -> None:
 def test_groups_have_their_parts() -> None:
     """BayLing 2's: 43 % Chinese, 26 % English, 31 % between two languages."""
     counts = {DE: 50_000, SW: 3000, ZH: 20_000, EN: 90_000}
-    config = MixtureConfig(groups={"zh": 0.43, "en": 0.26, "crosslingual": 0.31})
+    config = MixtureConfig(groups=GroupShares(zh=0.43, en=0.26, crosslingual=0.31))
     made = amounts(counts, plan(counts, {}, 10_000, config))
     assert made[ZH] == 4300
     assert made[EN] == 2600
@@ -88,9 +96,9 @@ def test_a_place_between_0_and_1_chooses_by_weight() -> None:
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        (MixtureConfig(groups={"zh": 0.5}), "must add up to 1, not 0.5"),
-        (MixtureConfig(groups={"cn": 1.0}), "groups has no 'cn': there are zh, en"),
-        (MixtureConfig(tasks={"translate": 1.5, "constrained": -0.5}), "cannot be negative"),
+        (MixtureConfig(groups=GroupShares(zh=0.5)), "must add up to 1, not 0.5: zh=0.5, en=0"),
+        (MixtureConfig(tasks=TaskShares(1.5, -0.5)), "constrained cannot be negative"),
+        (MixtureConfig(tasks=TaskShares(0, 0)), "must add up to 1, not 0"),
         (MixtureConfig(temperature=0.5), "must be at least 1"),
     ],
 )

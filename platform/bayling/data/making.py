@@ -110,7 +110,7 @@ class Making:
         )
         # Each direction as often as the other, and the other one the next time.
         other_way = (draw(self.seed, "direction", pair.id) < 0.5) is (use % 2 == 0)
-        task = choose(config.mixture.tasks, draw(self.seed, "task", name))
+        task = choose(vars(config.mixture.tasks), draw(self.seed, "task", name))
         return building.build(turned(pair) if other_way else pair, task, rng, shares)
 
     def _tested(self, pairs: list[Pair], tests: Path) -> frozenset[int]:

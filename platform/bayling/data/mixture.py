@@ -15,19 +15,35 @@ from typing import TypeVar
 from bayling.errors import UserError
 
 Key = TypeVar("Key")
-GROUPS = ("zh", "en", "other", "crosslingual")
-"""Conversations in Chinese, in English, in one other language, and between two."""
-TASKS = ("translate", "constrained")
-"""Of sentence pairs."""
+
+
+@dataclass
+class GroupShares:
+    """What part of all conversations is in which language; all 0: as the sources have it."""
+
+    zh: float = 0.0
+    en: float = 0.0
+    other: float = 0.0
+    """In one other language."""
+    crosslingual: float = 0.0
+    """Between two: made from sentence pairs."""
+
+
+@dataclass
+class TaskShares:
+    """What part of the conversations that are made from sentence pairs is of which task."""
+
+    translate: float = 0.85
+    constrained: float = 0.15
+    """A pair without a word that its translation has to contain becomes a plain translation."""
 
 
 @dataclass
 class MixtureConfig:
     """What part of the training data comes from where."""
 
-    groups: dict[str, float] = field(default_factory=dict)
-    """Group → its part of all conversations: zh, en and other (conversations in one language) and
-    crosslingual. Without any, each source has its own part."""
+    groups: GroupShares = field(default_factory=GroupShares)
+    tasks: TaskShares = field(default_factory=TaskShares)
     temperature: float = 1.0
     """Languages are drawn by the number of their rows to the power of 1/temperature: with 1 as they
     come; the higher, the more alike."""
@@ -37,26 +53,19 @@ class MixtureConfig:
     """Conversations of one pair of languages, or in one language."""
     least_per_language: int = 0
     """The same, as far as `most_uses` allows."""
-    tasks: dict[str, float] = field(
-        default_factory=lambda: {"translate": 0.85, "constrained": 0.15}
-    )
-    """Task → its part of the conversations that are made from sentence pairs. A pair without a word
-    that a translation has to contain becomes a plain translation."""
 
     def validate(self) -> None:
-        for key, names in (("groups", GROUPS), ("tasks", TASKS)):
-            given: dict[str, float] = getattr(self, key)
-            for name, part in given.items():
-                if name not in names:
-                    raise UserError(
-                        f"data.mixture.{key} has no {name!r}: there are {', '.join(names)}"
-                    )
+        for key, optional in (("groups", True), ("tasks", False)):
+            shares: dict[str, float] = vars(getattr(self, key))
+            for name, part in shares.items():
                 if part < 0:
                     raise UserError(f"data.mixture.{key}.{name} cannot be negative: {part:g}")
-            if given and abs(sum(given.values()) - 1) > 1e-6:
-                raise UserError(f"data.mixture.{key} must add up to 1, not {sum(given.values()):g}")
-        if not self.tasks:
-            raise UserError("data.mixture.tasks needs at least one task")
+            total = sum(shares.values())
+            if abs(total - 1) > 1e-6 and not (optional and total == 0):
+                raise UserError(
+                    f"data.mixture.{key} must add up to 1, not {total:g}: "
+                    + ", ".join(f"{name}={part:g}" for name, part in shares.items())
+                )
         if self.temperature < 1:
             raise UserError(
                 f"data.mixture.temperature must be at least 1, not {self.temperature:g}: below, "
@@ -89,7 +98,7 @@ class Stratum:
 
     @property
     def group(self) -> str:
-        """One of `GROUPS`."""
+        """A key of `GroupShares`."""
         if self.first != self.second:
             return "crosslingual"
         language = self.first.split("-")[0]
@@ -119,7 +128,9 @@ def plan(
     Raises:
         UserError: a group is to have a part, and there is no row of it.
     """
-    shares = config.groups or {"all": 1.0}
+    shares: dict[str, float] = vars(config.groups)
+    if not sum(shares.values()):
+        shares = {"all": 1.0}
     uses: dict[Stratum, float] = {}
     for group, share in shares.items():
         mine = {
