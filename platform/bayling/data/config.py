@@ -8,6 +8,7 @@ from typing import Any
 from bayling import languages
 from bayling.data.cleaning.config import CleaningConfig
 from bayling.data.mixture import MixtureConfig
+from bayling.data.sources.config import source_config, source_configs
 from bayling.errors import UserError
 
 PIVOTS = ("en", "zh")
@@ -23,8 +24,9 @@ class DataConfig:
     """BCP-47 tags; English or Chinese must be among them."""
     conversations: int = 20000
     sources: list[Any] = field(default_factory=list)
-    """Files, folders and addresses of parallel text and conversations, each a path or a mapping
-    with one (docs/data.md). Without any, all is built from CLDR."""
+    """Parallel text and conversations of one's own: paths, or mappings as `SourceConfig` has them.
+    They become `SourceConfig` objects when the group is validated. Without any, all is built from
+    CLDR."""
     decontaminate: list[Any] = field(default_factory=list)
     """Test sets, as in `sources`: nothing of them is trained on."""
     pivots_only: bool = True
@@ -57,6 +59,7 @@ class DataConfig:
     """Conversations that the tokenizer is trained on, where the model brings none."""
 
     def validate(self) -> None:
+        self.sources = source_configs(self.sources)
         self.languages = [languages.parse(code) for code in self.languages]
         repeated = {tag for tag in self.languages if self.languages.count(tag) > 1}
         if repeated:
@@ -80,11 +83,10 @@ class DataConfig:
             raise UserError(f"data.cldr_share={self.cldr_share:g}: the rest needs data.sources")
         if self.decontaminate and not self.sources:
             raise UserError("data.decontaminate is for data.sources: CLDR's tests are its own")
-        from bayling.data.sources import source_config, source_configs
-
-        source_configs(self.sources)
-        for index, one in enumerate(self.decontaminate):
+        self.decontaminate = [
             source_config(one, f"data.decontaminate[{index}]")
+            for index, one in enumerate(self.decontaminate)
+        ]
         self.cleaning.validate()
         self.mixture.validate()
         if not 0 < self.heldout_share <= 0.5:

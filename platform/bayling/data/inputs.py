@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from bayling.data.config import DataConfig
-from bayling.data.sources import source_config
 from bayling.data.sources.addresses import find
 from bayling.storage import file_system
 
@@ -21,7 +20,7 @@ def states(config: DataConfig) -> list[tuple[str, int, str]]:
     """
     found = []
     for item in (*config.sources, *config.decontaminate):
-        for path in source_config(item).path:
+        for path in item.path:
             for address in find(path)[0]:
                 files, inside = file_system(address)
                 found.append((address, *_state(files.info(inside))))

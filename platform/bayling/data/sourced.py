@@ -24,7 +24,7 @@ from bayling.data.gathering import (
 from bayling.data.heldout import HeldOut
 from bayling.data.mixture import Stratum, plan
 from bayling.data.passes import Passes
-from bayling.data.sources import Pair, Source, open_source, source_configs
+from bayling.data.sources import Pair, Source, open_source
 from bayling.data.tables import Pair as Kept
 from bayling.data.tables import read_pairs
 from bayling.errors import UserError
@@ -64,7 +64,7 @@ def gather(config: DataConfig, context: Context, tests: HeldOut, passes: Passes)
     Raises:
         UserError: a source cannot be read, or a group of the mixture has no row.
     """
-    sources = tuple(open_source(one) for one in source_configs(config.sources))
+    sources = tuple(open_source(one) for one in config.sources)
     work = Gathering(config, context.seed, context.folder, sources)
     if config.decontaminate:
         context.report("test sets", 0, 1)
@@ -137,7 +137,7 @@ def _held_out(
 
 def _texts_of_tests(config: DataConfig) -> Iterator[str]:
     """Every text of the test sets, in all of their languages."""
-    for one in source_configs(config.decontaminate):
+    for one in config.decontaminate:
         source = open_source(one, questions=True)
         for file in source.files:
             for row in source.rows(file):
