@@ -102,11 +102,8 @@ class Making:
         name = f"{pair.id} {use}"
         rng = random.Random(int(draw(self.seed, "words", name) * 2**64))
         config = self.config
-        shares = PromptShares(
-            1 - config.chinese_prompts - config.source_prompts - config.target_prompts,
-            config.chinese_prompts,
-            config.source_prompts,
-            config.target_prompts,
+        shares = PromptShares.of(
+            config.chinese_prompts, config.source_prompts, config.target_prompts
         )
         # Each direction as often as the other, and the other one the next time.
         other_way = (draw(self.seed, "direction", pair.id) < 0.5) is (use % 2 == 0)

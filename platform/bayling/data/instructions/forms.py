@@ -87,6 +87,11 @@ class PromptShares:
     source: float
     target: float
 
+    @staticmethod
+    def of(chinese: float, source: float, target: float) -> PromptShares:
+        """The rest is English."""
+        return PromptShares(max(0.0, 1 - chinese - source - target), chinese, source, target)
+
 
 def prompt_language(
     rng: random.Random, shares: PromptShares, source_lang: str, target_lang: str
