@@ -177,6 +177,7 @@ def overrides(folder: Path, number: int, workers: int) -> list[str]:
         f"model.context_length={SEQUENCE_LENGTH}",
         "data.mixture.tasks.translate=1",
         "data.mixture.tasks.constrained=0",
+        "data.mixture.tasks.interactive=0",
         f"scale.workers={workers}",
         f"scale.engines={workers}",
     ]

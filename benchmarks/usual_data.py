@@ -102,7 +102,9 @@ def main() -> None:
     tokens = sum(len(row) for row in packed.with_format("numpy")["input_ids"])
     lap("pack")
 
-    texts = tokenizer.batch_decode(data.select(range(min(20_000, len(data))))["input_ids"])
+    texts = [
+        tokenizer.decode(ids) for ids in data.select(range(min(20_000, len(data))))["input_ids"]
+    ]
     started = time.monotonic()
     for text in texts:
         tokenizer.backend_tokenizer.encode(text, add_special_tokens=False)

@@ -97,8 +97,8 @@ def test_a_place_between_0_and_1_chooses_by_weight() -> None:
     ("config", "said"),
     [
         (MixtureConfig(groups=GroupShares(zh=0.5)), "must add up to 1, not 0.5: zh=0.5, en=0"),
-        (MixtureConfig(tasks=TaskShares(1.5, -0.5)), "constrained cannot be negative"),
-        (MixtureConfig(tasks=TaskShares(0, 0)), "must add up to 1, not 0"),
+        (MixtureConfig(tasks=TaskShares(1.5, -0.5, 0)), "constrained cannot be negative"),
+        (MixtureConfig(tasks=TaskShares(0, 0, 0)), "must add up to 1, not 0"),
         (MixtureConfig(temperature=0.5), "must be at least 1"),
     ],
 )

@@ -166,10 +166,13 @@ def test_the_mixture_is_as_configured(made: Made) -> None:
     directions = Counter((row.source_lang, row.target_lang) for row in made.conversations)
     assert directions["en", "de"] / directions["de", "en"] == pytest.approx(1.0, abs=0.5)
     tasks = Counter(row.task for row in made.conversations)
-    assert set(tasks) == {"translate", "constrained", "general"}
-    assert tasks["constrained"] / (tasks["translate"] + tasks["constrained"]) == pytest.approx(
-        0.15, abs=0.06
-    )
+    assert set(tasks) == {"translate", "constrained", "interactive", "general"}
+    from_pairs = sum(tasks.values()) - tasks["general"]
+    assert tasks["constrained"] / from_pairs == pytest.approx(0.1, abs=0.06)
+    assert tasks["interactive"] / from_pairs == pytest.approx(0.3, abs=0.1)
+    checks = made.manifest.counts["checks"]
+    assert "met by the answer before" not in checks
+    assert checks.get("met by a copy of the prompt", 0) < 0.2 * checks["turns"]
     assert made.manifest.counts["conversations"] == len(made.conversations)
 
 

@@ -83,6 +83,7 @@ def _text(folder: Path, manifest: Manifest) -> str:
                 for direction, number in _sorted(counts.get("direction", {}))
             ],
         ),
+        *_checks(counts.get("checks", {})),
         "## Lengths",
         "![Tokens of a conversation](lengths.png)",
     ]
@@ -106,6 +107,21 @@ def _text(folder: Path, manifest: Manifest) -> str:
         parts.append("Nothing.")
     parts += ["## Samples", *_samples(folder)]
     return "\n\n".join(parts) + "\n"
+
+
+def _checks(checks: Mapping[str, int]) -> list[str]:
+    """What the requirements are worth: how many of them one who copies would meet."""
+    if not (turns := checks.get("turns")):
+        return []
+    copied, before = (
+        checks.get(f"met by {what}", 0) for what in ("a copy of the prompt", "the answer before")
+    )
+    return [
+        "## Requirements",
+        f"{turns:,} turns have requirements that a machine checks, and every answer meets its own. "
+        f"Who repeats the prompt would meet {100 * copied / turns:.1f} % of them, who repeats the "
+        f"answer before {100 * before / turns:.1f} %.",
+    ]
 
 
 def _sorted(counts: Mapping[str, int]) -> list[tuple[str, int]]:

@@ -7,15 +7,18 @@ lines that a person can read.
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from bayling.data import cldr, conversations
 from bayling.data.config import DataConfig, trained_directions, zero_shot_directions
-from bayling.data.instructions.building import turned
+from bayling.data.instructions import interactive
+from bayling.data.instructions.building import Dropped, turned
+from bayling.data.instructions.forms import PromptShares
 from bayling.data.tables import Pair
 from bayling.errors import UserError
 from bayling.prompts import translate_prompt
@@ -146,6 +149,26 @@ def both_ways(pair: Pair) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def refined(pairs: Sequence[Pair], config: DataConfig, seed: int) -> list[Conversation]:
+    """Conversations about held-out pairs, at most `heldout_interactive`, in turns of languages."""
+    by_languages: dict[tuple[str, str], list[Pair]] = defaultdict(list)
+    for pair in pairs:
+        by_languages[pair.languages].append(pair)
+    shares = PromptShares.of(config.chinese_prompts, 0.0, 0.0)
+    made: list[Conversation] = []
+    for row in zip_longest(*by_languages.values()):
+        for pair in row:
+            if pair is None or len(made) >= config.heldout_interactive:
+                continue
+            rng = conversations.row_rng(seed, f"heldout {pair.id}", 0)
+            one = turned(pair) if rng.random() < 0.5 else pair
+            try:
+                made.append(interactive.build(one, None, rng, shares, config.max_turns))
+            except Dropped:
+                continue
+    return made
 
 
 def as_conversations(folder: Path) -> list[Conversation]:

@@ -13,11 +13,12 @@ from bayling.data import conversations, tables
 from bayling.data.cleaning.contamination import TestTexts
 from bayling.data.config import DataConfig
 from bayling.data.gathering import PAIRS, QUARANTINE, TALKS
-from bayling.data.instructions import building
+from bayling.data.instructions import building, interactive
 from bayling.data.instructions.building import name_of_conversation, turned
 from bayling.data.instructions.forms import PromptShares
 from bayling.data.mixture import Stratum, choose, draw, times
 from bayling.data.tables import Pair, Quarantined
+from bayling.requirements import all_satisfied
 from bayling.templates import Conversation
 
 CONVERSATIONS = "conversations"
@@ -82,9 +83,11 @@ class Making:
                     victims.append(_held_out(pair))
                     continue
                 stratum = Stratum.of(pair.origin, pair.source_lang, pair.target_lang)
+                following = row + 1 if row + 1 < len(pairs) and row + 1 not in tested else row
+                more = pairs[following] if following != row else None
                 for use in range(times(uses.get(stratum, 0.0), self.seed, pair.id)):
                     try:
-                        yield self._conversation(pair, use)
+                        yield self._conversation(pair, more, use)
                     except building.Dropped as error:
                         dropped[str(error)] += 1
             for talk in tables.read_conversations(self.folder / TALKS / name):
@@ -97,8 +100,12 @@ class Making:
         tables.write_quarantine(self.folder / QUARANTINE / "heldout" / name, victims)
         return {"counts": dict(counts), "dropped": dict(dropped)}
 
-    def _conversation(self, pair: Pair, use: int) -> Conversation:
-        """What comes of a pair when it is used for the nth time, from 0."""
+    def _conversation(self, pair: Pair, more: Pair | None, use: int) -> Conversation:
+        """What comes of a pair when it is used for the nth time, from 0.
+
+        Args:
+            more: the pair after it.
+        """
         name = f"{pair.id} {use}"
         rng = random.Random(int(draw(self.seed, "words", name) * 2**64))
         config = self.config
@@ -108,7 +115,13 @@ class Making:
         # Each direction as often as the other, and the other one the next time.
         other_way = (draw(self.seed, "direction", pair.id) < 0.5) is (use % 2 == 0)
         task = choose(vars(config.mixture.tasks), draw(self.seed, "task", name))
-        return building.build(turned(pair) if other_way else pair, task, rng, shares)
+        if more is not None and more.languages != pair.languages:
+            more = None
+        if other_way:
+            pair, more = turned(pair), turned(more) if more is not None else None
+        if task == "interactive":
+            return interactive.build(pair, more, rng, shares, config.max_turns)
+        return building.build(pair, task, rng, shares)
 
     def _tested(self, pairs: list[Pair], tests: Path) -> frozenset[int]:
         """Rows that share words with what is held out."""
@@ -140,4 +153,21 @@ def _groups(row: Conversation) -> list[str]:
         f"language:{row.source_lang}",
         f"language:{row.target_lang}",
         f"origin:{row.origin}",
+        *_checks(row),
     ]
+
+
+def _checks(row: Conversation) -> list[str]:
+    """Turns with requirements, and those of them that somebody would meet who only copies."""
+    found = []
+    previous = None
+    for user, assistant in zip(row.messages, row.messages[1:], strict=False):
+        if user.role == "user" and user.requirements:
+            found.append("checks:turns")
+            if all_satisfied(user.requirements, user.content, previous):
+                found.append("checks:met by a copy of the prompt")
+            if previous is not None and all_satisfied(user.requirements, previous, previous):
+                found.append("checks:met by the answer before")
+        if assistant.role == "assistant":
+            previous = assistant.content
+    return found

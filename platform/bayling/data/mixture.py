@@ -33,9 +33,10 @@ class GroupShares:
 class TaskShares:
     """What part of the conversations that are made from sentence pairs is of which task."""
 
-    translate: float = 0.85
-    constrained: float = 0.15
+    translate: float = 0.6
+    constrained: float = 0.1
     """A pair without a word that its translation has to contain becomes a plain translation."""
+    interactive: float = 0.3
 
 
 @dataclass

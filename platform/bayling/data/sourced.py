@@ -82,7 +82,9 @@ def gather(config: DataConfig, context: Context, tests: HeldOut, passes: Passes)
     rows: Counter[Stratum] = Counter()
     for one in settled:
         rows.update(one.rows)
-    tests.translate += _held_out(work, names, settled, passes)
+    held_out = _held_out(work, names, settled, passes)
+    tests.translate += [row for pair in held_out for row in heldout.both_ways(pair)]
+    tests.interactive += heldout.refined(held_out, config, context.seed)
     held = [text for row in tests.translate for text in (row["source"], row["target"])]
     TestTexts.of(held, config.cleaning.shared_ngram).write(context.folder / HELD_OUT)
     weights = {source.config.origin: source.config.weight for source in sources}
@@ -107,8 +109,8 @@ def gather(config: DataConfig, context: Context, tests: HeldOut, passes: Passes)
 
 def _held_out(
     work: Gathering, names: list[str], settled: list[Settled], passes: Passes
-) -> list[dict[str, Any]]:
-    """The pairs of every two languages that are tested, in both directions."""
+) -> list[Kept]:
+    """The pairs of every two languages that are tested."""
     candidates: dict[tuple[str, str], list[tuple[float, str]]] = defaultdict(list)
     for one in settled:
         for languages, some in one.candidates.items():
@@ -127,12 +129,7 @@ def _held_out(
 
     found = passes.each("held-out pairs", names, pick)
     by_id = {pair.id: pair for some in found for pair in some}
-    return [
-        row
-        for languages in sorted(chosen)
-        for name in chosen[languages]
-        for row in heldout.both_ways(by_id[name])
-    ]
+    return [by_id[name] for languages in sorted(chosen) for name in chosen[languages]]
 
 
 def _texts_of_tests(config: DataConfig) -> Iterator[str]:

@@ -29,6 +29,11 @@ class Pair:
     """Words of the source, and what they are called in the target."""
 
     @property
+    def languages(self) -> tuple[str, str]:
+        """Source and target."""
+        return self.source_lang, self.target_lang
+
+    @property
     def id(self) -> str:
         """A hash of what it says; where it was found makes no difference."""
         content = "\0".join((self.source_lang, self.target_lang, self.source, self.target))
