@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from bayling import languages
+from bayling.data.sources.config import source_configs
 from bayling.errors import UserError
 
 PIVOTS = ("en", "zh")
@@ -29,6 +31,9 @@ class DataConfig:
     """The part of all values (dates, amounts, quantities, lists) that training never sees."""
     heldout_per_direction: int = 24
     heldout_interactive: int = 100
+    sources: list[Any] = field(default_factory=list)
+    """Parallel text and conversations of one's own: paths, or mappings as `SourceConfig` has them.
+    They become `SourceConfig` objects when the group is validated."""
     sequence_length: int = 512
     """Tokens in one packed training sequence; a longer conversation is dropped and counted."""
     partition_size: int = 2000
@@ -37,6 +42,7 @@ class DataConfig:
     """Conversations that the tokenizer is trained on, where the model brings none."""
 
     def validate(self) -> None:
+        self.sources = source_configs(self.sources)
         self.languages = [languages.parse(code) for code in self.languages]
         repeated = {tag for tag in self.languages if self.languages.count(tag) > 1}
         if repeated:

@@ -38,6 +38,11 @@ def run(config: DataConfig, model: ModelConfig, context: Context) -> Manifest:
     Raises:
         UserError: CLDR lacks a direction, or the template does not fit the base's tokenizer.
     """
+    if config.sources:
+        raise UserError(
+            "data.sources cannot be built into conversations yet: `bayling data inspect PATH` "
+            "reads them; leave the key out to build from the CLDR"
+        )
     folder = context.folder
     for leftover in ("conversations", "packed", "heldout", "tokenizer"):
         shutil.rmtree(folder / leftover, ignore_errors=True)
