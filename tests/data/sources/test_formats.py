@@ -36,6 +36,11 @@ def test_every_form_of_a_record_is_in_the_table() -> None:
         assert form.kind == FORMATS[name].kind
 
 
+def test_every_format_is_documented() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "data.md").read_text("utf-8")
+    assert [name for name in FORMATS if f"`{name}`" not in text] == []
+
+
 def test_the_content_counts_and_not_the_name(tmp_path: Path) -> None:
     records = [{"translation": {"en": a, "de": b}} for a, b in PAIRS]
     assert pairs(write_json_lines(tmp_path / "a.txt", records)) == EXPECTED
@@ -110,10 +115,32 @@ def test_a_path_where_nothing_is_is_named(tmp_path: Path) -> None:
     assert "such://where cannot be read" in _refusal("such://where")
 
 
+@pytest.mark.parametrize("looked_at", [1, 32])
+def test_each_file_of_a_folder_is_read_as_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looked_at: int
+) -> None:
+    monkeypatch.setattr("bayling.data.sources.gathering._LOOKED_AT", looked_at)
+    lines = ["\t".join(pair) for pair in PAIRS]
+    write_lines(tmp_path / "a.tsv", ["en\tde", *lines])
+    write_lines(tmp_path / "b.en-de.tsv", lines)
+    other = ["\t".join(reversed(pair)) for pair in PAIRS]
+    write_lines(tmp_path / "c.tsv", ["de\ten", *other])
+    sides = {"source_lang": "en", "target_lang": "de"}
+    assert pairs(tmp_path, **sides) == EXPECTED * 3
+    write_json_lines(tmp_path / "d.tsv", [{"translation": {"en": "a", "de": "b"}}])
+    with pytest.raises(UserError, match=r"d\.tsv is translation|several formats: .*translation"):
+        rows(tmp_path, **sides)
+
+
 def test_a_folder_of_nothing_known_says_what_it_saw(tmp_path: Path) -> None:
     write(tmp_path / "notes.txt", "One sentence.\n")
     write(tmp_path / "picture.png", b"\x89PNG\r\n\x1a\n" + b"\0" * 50)
     assert "has nothing of a known format: " in _refusal(tmp_path)
+    write(tmp_path / "empty", "")
+    write_lines(tmp_path / "a.en-de.tsv", ["\t".join(pair) for pair in PAIRS])
+    source = open_source(source_config(str(tmp_path)))
+    assert [part.name for part in source.files] == [str(tmp_path / "a.en-de.tsv")]
+    assert len(source.notes) == 3
 
 
 def test_a_folder_of_several_formats_is_not_guessed_at(tmp_path: Path) -> None:
