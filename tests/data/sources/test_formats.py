@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import random
 import re
 import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
-from sources import PAIRS, pairs, rows, write, write_json_lines, write_lines, write_parquet
+from sources import PAIRS, packed, pairs, rows, write, write_json_lines, write_lines, write_parquet
 
 from bayling.data.sources import open_source, source_config
 from bayling.data.sources.formats import FORMATS
@@ -86,6 +87,8 @@ def test_a_format_can_be_forced(tmp_path: Path) -> None:
         (b"One sentence.\nAnother one.\n", "plain text in one language"),
         (b'{"label": 1, "score": 2}\n', "label, score, which is none of the known forms"),
         (b"BZh91AY&SY" + b"\xff" * 50, "packed with bzip2: unpack it"),
+        (b'<tmx version="1.4"><body></body></tmx>', "has no row that can be read: it has none"),
+        (b"[]", "looks like json (an array of JSON objects), but has no row that can be read"),
         (b"PAR1" + b"\x00" * 40, "is damaged Parquet data"),
     ],
 )
@@ -157,3 +160,33 @@ def test_a_folder_is_read_in_the_order_of_the_names_each_with_its_languages(tmp_
     write(tmp_path / ".hidden", "x")
     assert pairs(tmp_path) == [*EXPECTED, ("en", "sw", "The house is big.", "Nyumba ni kubwa.")]
     assert pairs(tmp_path / "*.tsv") == pairs(tmp_path)
+
+
+def test_no_damage_is_more_than_rejected_rows_or_one_sentence(tmp_path: Path) -> None:
+    whole = [
+        b'<tmx><header srclang="en"/><body><tu><tuv xml:lang="en"><seg>a</seg></tuv>'
+        b'<tuv xml:lang="de"><seg>b</seg></tuv></tu></body></tmx>',
+        b'[{"en": "a", "de": "b"}, {"en": "c", "de": "d"}]',
+        b"en\tde\nhello there\tHallo\n",
+        'en,de\n"x, y",z\n'.encode("utf-16"),
+        b'{"instruction": "a", "output": "b"}\n{"instruction": "c", "output": "d"}\n',
+    ]
+    whole += [packed(data, how) for data, how in zip(whole, ("gzip", "zstd", "xz"), strict=False)]
+    chance = random.Random(1)
+    read = 0
+    for _ in range(400):
+        data = bytearray(chance.choice(whole))
+        for _ in range(chance.randint(1, 3)):
+            place = chance.randrange(len(data))
+            if chance.random() < 0.5:
+                data[place] = chance.randrange(256)
+            else:
+                data[place : place + chance.randint(0, 3)] = chance.choice(
+                    [b"", b'"', b"<", b"\n{"]
+                )
+        path = write(tmp_path / "damaged", bytes(data))
+        try:
+            read += len(rows(path, source_lang="en", target_lang="de"))
+        except UserError as error:
+            assert "\n" not in str(error)
+    assert read > 50

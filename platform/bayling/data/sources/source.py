@@ -192,7 +192,8 @@ def _languages(found: Gathered, config: SourceConfig) -> tuple[str, ...]:
 
 
 def _first_reason(rows: Sequence[AnyRow]) -> str:
-    return next((f"{row.place}, {row.reason}" for row in rows if isinstance(row, Rejected)), "")
+    reasons = (f"{row.place}, {row.reason}" for row in rows if isinstance(row, Rejected))
+    return next(reasons, "it has none")
 
 
 class _Chosen:
