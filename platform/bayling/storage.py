@@ -17,6 +17,9 @@ from urllib.parse import urlsplit
 
 from bayling.errors import UserError
 
+_CLIENTS = ("aiohttp", "httpx", "httpx2", "huggingface_hub")
+"""Packages whose errors are those of a connection, and no `OSError` for all that."""
+
 
 def file_system(address: str) -> tuple[Any, str]:
     """An fsspec file system and the path of the address in it, without a slash at its end.
@@ -35,6 +38,11 @@ def file_system(address: str) -> tuple[Any, str]:
         google = fs.GcsFileSystem(retry_time_limit=timedelta(seconds=20))
         google.get_file_info(path)  # keeps to the limit; a listing would try for ever
         return _wrapped(google), path
+    if scheme == "hf":
+        from huggingface_hub import HfFileSystem
+
+        # Of the environment as it is now: the client reads it once, when it is imported.
+        return HfFileSystem(endpoint=os.environ.get("HF_ENDPOINT") or None), path
     from fsspec.core import url_to_fs
 
     files, root = url_to_fs(address if "://" in address else str(Path(address).expanduser()))
@@ -68,6 +76,10 @@ def explained(address: str, missing: str) -> Iterator[None]:
             f"{address} may not be read ({one_line(error)}): give this process credentials for it"
         ) from None
     except (OSError, ValueError) as error:
+        raise UserError(_unreadable(address, error)) from None
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in _CLIENTS:
+            raise
         raise UserError(_unreadable(address, error)) from None
 
 

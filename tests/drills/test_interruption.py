@@ -11,18 +11,14 @@ from pathlib import Path
 
 import psutil
 import pytest
-from disturbed import Training, check_whole
+from disturbed import Training, apart, check_whole
 from mlflow import MlflowClient
+from mlflow.entities import Run
 from running import free_port
 
 from bayling.config import compose
-from bayling.pipeline import Pipeline
-from bayling.watch import Plain
 
 pytestmark = [pytest.mark.drill, pytest.mark.timeout(1200)]
-
-# Long enough to be interrupted in the middle, short enough for two cores.
-_LONGER = ["train.steps=400", "train.checkpoint_every=20", "train.log_every=5"]
 
 
 def _command(*argv: str) -> list[str]:
@@ -63,96 +59,76 @@ def _left_over(folder: Path) -> list[str]:
     return left
 
 
-def _checkpoints(folder: Path) -> list[Path]:
-    return list(folder.glob("train-*/checkpoints/step-*"))
-
-
-def test_an_interrupted_training_goes_on_where_it_was(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("BAYLING_DRILL", str(tmp_path))
-    overrides = ["recipe=smoke", f"output_dir={tmp_path}", *_LONGER]
-    subprocess.run(_command("data", *overrides), check=True, capture_output=True)
-    folder = tmp_path / "smoke"
-
-    process = _start("train", *overrides)
-    _wait_until(lambda: len(_checkpoints(folder)) >= 2, 180)
+def _interrupted(process: subprocess.Popen[str], folder: Path) -> None:
+    """Ctrl-C: it ends with a sentence, and nothing of it is left running."""
     os.killpg(process.pid, signal.SIGINT)
     _, said = process.communicate(timeout=180)
     assert process.returncode == 130, said
     assert "interrupted; the same command goes on from here" in said
     assert "Traceback" not in said
-    _wait_until(lambda: not _left_over(tmp_path), 180)
-
-    pipeline = Pipeline(compose(overrides), Plain())
-    assert pipeline.output("train") is None
-    client = MlflowClient(pipeline.config.tracking)
-    experiment = client.get_experiment_by_name("bayling").experiment_id
-    by_stage = "tags.`bayling.stage` = 'train'"
-    [run] = client.search_runs([experiment], by_stage)
-    assert run.info.status == "KILLED"
-
-    def logged() -> list[int]:
-        history = client.get_metric_history(run.info.run_id, "train/loss")
-        return [metric.step for metric in history]
-
-    before = logged()
-    assert max(before, default=0) < 400, "training was over before the interruption"
-
-    done = subprocess.run(_command("train", *overrides), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    [run] = client.search_runs([experiment], by_stage)
-    assert run.info.status == "FINISHED"
-    assert logged() == list(range(5, 401, 5)), "a step is missing, or was logged twice"
+    _wait_until(lambda: not _left_over(folder), 180)
 
 
-def test_a_driver_killed_three_times_leaves_no_trace(
+def test_an_interrupted_training_and_a_killed_driver_leave_no_trace(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Weights, moments and curve are those of a run that was left alone, bit for bit."""
+    """Interrupted once and killed three times: weights, moments and curve are those of a run that
+    was left alone, bit for bit, and in MLflow it is one run."""
     monkeypatch.setenv("BAYLING_DRILL", str(tmp_path))
     # Workers outlive the driver by a second or two: by many steps, on a fast machine.
     steps, every, log = 400, 10, 5
     overrides = ["recipe=smoke", "train.precision=fp32", f"train.steps={steps}"]
     overrides += [f"train.checkpoint_every={every}", f"train.log_every={log}"]
     alone = [*overrides, f"output_dir={tmp_path / 'alone'}"]
-    killed = [*overrides, f"output_dir={tmp_path / 'killed'}"]
-    for one in (alone, killed):
-        subprocess.run(_command("data", *one), check=True, capture_output=True)
+    subprocess.run(_command("data", *alone), check=True, capture_output=True)
+    disturbed = apart(alone, tmp_path / "disturbed")
     subprocess.run(_command("train", *alone), check=True, capture_output=True)
-    training = Training(killed)
+    training = Training(disturbed)
+
+    process = _start("train", *disturbed)
+    training.reaches(2 * every)
+    _interrupted(process, tmp_path)
+    assert training.pipeline.output("train") is None
+    client = MlflowClient(training.pipeline.config.tracking)
+    experiment = client.get_experiment_by_name("bayling").experiment_id
+
+    def run() -> Run:
+        [found] = client.search_runs([experiment], "tags.`bayling.stage` = 'train'")
+        return found
+
+    assert run().info.status == "KILLED"
     for _ in range(3):
         there = training.checkpoints()
-        process = _start("train", *killed)
-        training.reaches((there[0].progress.step if there else 0) + 2 * every)
+        process = _start("train", *disturbed)
+        training.reaches(there[0].progress.step + 2 * every)
         process.kill()
         process.communicate()
         assert process.returncode == -signal.SIGKILL, "training was over before it was killed"
         _wait_until(lambda: not _left_over(tmp_path), 180)
-    done = subprocess.run(_command("train", *killed), capture_output=True, text=True)
+    done = subprocess.run(_command("train", *disturbed), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert run().info.status == "FINISHED"
     check_whole(training, steps, log)
     assert training.weights() == Training(alone).weights()
     assert training.curve() == Training(alone).curve()
-    assert [text.split(" after ")[0] for text in training.events()] == 3 * [
+    history = client.get_metric_history(run().info.run_id, "train/loss")
+    logged = [metric.step for metric in history]
+    assert logged == list(range(log, steps + 1, log)), "a step is missing, or was logged twice"
+    assert [text.split(" after ")[0] for text in training.events()] == 4 * [
         "an earlier command ended"
     ]
 
 
-@pytest.mark.parametrize("stage", ["data", "serve"])
-def test_an_interrupted_pipeline_is_finished_by_the_same_command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+def test_a_pipeline_that_is_interrupted_twice_is_finished_by_the_same_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BAYLING_DRILL", str(tmp_path))
     overrides = ["recipe=smoke", f"output_dir={tmp_path}", f"serve.port={free_port()}"]
-    process = _start("run", *overrides)
-    _wait_until(lambda: any((tmp_path / "smoke").glob(f"{stage}-*")), 300)
-    time.sleep(0.5)
-    os.killpg(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=180)
-    assert process.returncode == 130, said
-    assert "Traceback" not in said
-    _wait_until(lambda: not _left_over(tmp_path), 180)
+    for stage in ("data", "serve"):
+        process = _start("run", *overrides)
+        _wait_until(lambda: any((tmp_path / "smoke").glob(f"{stage}-*")), 300)  # noqa: B023
+        time.sleep(0.5)
+        _interrupted(process, tmp_path)
     done = subprocess.run(_command("run", *overrides), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "smoke" / "summary.json").exists()

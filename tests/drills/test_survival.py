@@ -28,7 +28,7 @@ from bayling.pipeline import Pipeline
 
 pytestmark = [pytest.mark.drill, pytest.mark.timeout(1200)]
 
-STEPS, EVERY, LOG = 120, 10, 5
+STEPS, EVERY, LOG = 90, 10, 5
 _SLOW = 80
 """Of one with long steps."""
 _TRAINING = in_fp32(STEPS, EVERY, LOG)

@@ -61,6 +61,7 @@ def _inspect(arguments: argparse.Namespace) -> None:
     from bayling.data.sources import source_config
     from bayling.data.sources.inspection import inspect
     from bayling.stage import write_json
+    from bayling.watch import watcher
 
     config = source_config(
         {
@@ -73,7 +74,20 @@ def _inspect(arguments: argparse.Namespace) -> None:
         },
         "data inspect",
     )
-    found = inspect(config)
+    watched = watcher()
+    begun = False
+
+    def report(what: str, done: float, of: float) -> None:
+        nonlocal begun
+        if not begun:  # most files are read in less time than it takes to see that they are
+            begun = True
+            watched.stage("inspect", "")
+        watched.progress(what, done, of)
+
+    try:
+        found = inspect(config, report)
+    finally:
+        watched.close()
     _show(found)
     if arguments.json is not None:
         try:

@@ -90,7 +90,8 @@ def test_a_pair_without_a_term_becomes_a_plain_translation() -> None:
     pair = Pair("en", "de", "It rains.", "Es regnet.", "opus", "x", 1)
     made = build(pair, "constrained", random.Random(0), EVERY)
     assert made.task == "translate"
-    assert [one.kind for one in made.messages[0].requirements] == ["script"]
+    assert [one.kind for one in made.messages[0].requirements] == ["script", "lacks"]
+    assert not all_satisfied(made.messages[0].requirements, made.messages[0].content, None)
 
 
 def test_an_answer_in_the_wrong_script_is_dropped() -> None:

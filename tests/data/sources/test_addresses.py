@@ -11,6 +11,7 @@ from pathlib import Path
 import fsspec
 import pytest
 import tiny_bucket
+import tiny_hub
 from sources import PAIRS, pairs, rows, write_json_lines, write_lines, write_parquet
 
 from bayling.errors import UserError
@@ -96,6 +97,22 @@ def test_a_web_server(web: str) -> None:
         rows(f"{web}/nowhere")
 
 
+def test_a_hub(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with tiny_hub.running() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        hub.repositories["owner/name"] = folder / "json"
+        assert pairs("hf://owner/name/a.jsonl.zst") == EXPECTED
+        assert pairs("hf://owner/name/*.jsonl") == EXPECTED
+        with pytest.raises(UserError, match="there is no hf://owner/other"):
+            rows("hf://owner/other/a.jsonl")
+
+
 def test_a_server_that_is_not_there_is_named() -> None:
     with pytest.raises(UserError, match=r"http://127\.0\.0\.1:9/x cannot be read"):
         rows("http://127.0.0.1:9/x")
+
+
+def test_a_hub_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(UserError, match=r"hf://datasets/owner/name cannot be read \(.*refused"):
+        rows("hf://datasets/owner/name")

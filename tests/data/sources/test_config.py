@@ -72,6 +72,7 @@ def test_a_wrong_entry_is_named_by_its_place(item: object, said: str) -> None:
     [
         ("/data/opus/x.en", "opus/x"),
         ("x.tsv", "x"),
+        ("/data/news.en-de.tsv.zst", "data/news.en-de"),
         ("hf://datasets/owner/name", "owner/name"),
         ("https://host/a/b.jsonl?download=true", "a/b"),
         ("s3://bucket/news/*", "bucket/news"),

@@ -25,6 +25,7 @@ EXPECTED = [("en", "de", *pair) for pair in PAIRS]
         ("eng_Latn.dev", "deu_Latn.dev"),  # FLORES-200
         ("news-src.en.txt", "news-ref.de.txt"),  # WMT
         ("en.txt", "de.txt"),
+        ("x.en-US", "x.de-AT"),
     ],
 )
 def test_one_file_leads_to_the_other(
@@ -101,7 +102,7 @@ def test_a_language_that_cldr_does_not_know_is_named(devtest: Path) -> None:
     write_lines(devtest / "xxq_Latn.devtest", ["?", "?", "?"])
     source = open_source(source_config(str(devtest)))
     assert source.languages == ("de", "en", "zh")
-    assert any("xxq_Latn.devtest" in note for note in source.notes)
+    assert any("knows no language 'xxq_Latn'" in note for note in source.notes)
 
 
 def test_different_numbers_of_lines_are_an_error_that_names_both(tmp_path: Path) -> None:
@@ -141,3 +142,9 @@ def test_files_whose_names_say_nothing_can_be_listed(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="plain text in one language"):
         rows(one)
     assert pairs([str(one), str(other)], languages=["en", "de"]) == EXPECTED
+
+
+def test_names_that_say_their_languages_outweigh_the_order_of_a_list(tmp_path: Path) -> None:
+    english = write_lines(tmp_path / "x.en", ENGLISH)
+    german = write_lines(tmp_path / "x.de", GERMAN)
+    assert pairs([str(german), str(english)], languages=["en", "de"]) == EXPECTED

@@ -44,7 +44,7 @@ def build(pair: Pair, task: str, rng: random.Random, shares: PromptShares) -> Co
         Dropped: the pair's own translation does not meet what is asked for.
     """
     language = forms.prompt_language(rng, shares, pair.source_lang, pair.target_lang)
-    wanted = [Requirement("script", (pair.target_lang,))]
+    wanted = first_wishes(pair.source, pair.target_lang)
     words: list[str] = []
     if task == "constrained":
         terms = terms_of(pair.source, pair.target, pair.source_lang, pair.target_lang, pair.terms)
@@ -66,6 +66,11 @@ def build(pair: Pair, task: str, rng: random.Random, shares: PromptShares) -> Co
         target_lang=pair.target_lang,
         origin=pair.origin,
     )
+
+
+def first_wishes(source: str, target_lang: str) -> list[Requirement]:
+    """What every translation has to meet: the right script, and not to be a copy."""
+    return [Requirement("script", (target_lang,)), Requirement("lacks", (source,))]
 
 
 def name_of_conversation(messages: tuple[Message, ...]) -> str:

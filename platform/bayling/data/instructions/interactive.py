@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 
 from bayling.data.instructions import refinements
-from bayling.data.instructions.building import Dropped, name_of_conversation
+from bayling.data.instructions.building import Dropped, first_wishes, name_of_conversation
 from bayling.data.instructions.forms import PromptShares, ask, prompt_language
 from bayling.data.instructions.refinements import ALWAYS, KINDS, LAST, WORDS, State, standing
 from bayling.data.instructions.terms import terms_of
@@ -34,7 +34,8 @@ def build(
     language = "zh" if asked_in.startswith("zh") else "en"
     state = _state(pair, language)
     prompt = ask(rng, pair.source, pair.source_lang, pair.target_lang, asked_in)
-    messages = [Message("user", prompt, standing(state)), Message("assistant", state.answer)]
+    wishes = tuple(first_wishes(pair.source, pair.target_lang))
+    messages = [Message("user", prompt, wishes), Message("assistant", state.answer)]
     after = _state(more, language) if more is not None else None
     turns = rng.randint(2, max(2, most_turns))
     said: set[str] = set()

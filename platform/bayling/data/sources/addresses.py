@@ -68,11 +68,12 @@ def find(address: str) -> tuple[list[str], bool]:
 def listing(folder: str) -> list[str]:
     """The addresses of the files right in a folder, by name; none where it cannot be listed."""
     try:
-        files, path = file_system(folder)
-        scheme = urlsplit(folder).scheme if "://" in folder else ""
-        entries = files.ls(path, detail=True)
-    except (OSError, ValueError, ImportError):
+        with explained(folder, missing(folder)):
+            files, path = file_system(folder)
+            entries = files.ls(path, detail=True)
+    except UserError:
         return []
+    scheme = urlsplit(folder).scheme if "://" in folder else ""
     names = [str(entry["name"]) for entry in entries if entry["type"] == "file"]
     return sorted(_full(scheme, name) for name in names)
 
@@ -80,9 +81,10 @@ def listing(folder: str) -> list[str]:
 def read_text(address: str) -> str | None:
     """A small text beside the data; None where there is none."""
     try:
-        files, path = file_system(address)
-        return str(files.cat_file(path).decode("utf-8", "replace"))
-    except (OSError, ValueError, ImportError):
+        with explained(address, missing(address)):
+            files, path = file_system(address)
+            return str(files.cat_file(path).decode("utf-8", "replace"))
+    except UserError:
         return None
 
 

@@ -31,6 +31,9 @@ _NAMES = {
 # Columns that many corpora have, and that would be Indonesian, Norwegian and the like.
 _NO_LANGUAGE = {"id", "no", "is", "to", "or", "as", "so", "src", "sc", "tok", "bak"}
 
+# Also two languages, Breton and Twi among them, but seldom meant as such.
+_REGIONAL = {"pt-br", "zh-tw", "fr-ca", "en-ca", "es-ar", "sr-me"}
+
 
 def columns_of(names: Iterable[str]) -> dict[str, str]:
     """Columns by role (`source`, `target`, `source_lang`, …) or by the language of their text.
@@ -69,7 +72,10 @@ def language_of(code: str) -> str | None:
 @lru_cache(maxsize=4096)
 def named_in(token: str) -> str | None:
     """The language that a part of a name stands for; not every word that could be a code does."""
-    return None if token.lower() in _NO_LANGUAGE else language_of(token)
+    if token.lower() in _NO_LANGUAGE:
+        return None
+    # CLDR knows English as it is written in Germany; a file's name with `en-de` means both.
+    return None if direction_in(token) else language_of(token)
 
 
 def direction_in(name: str) -> tuple[str, str] | None:
@@ -77,7 +83,8 @@ def direction_in(name: str) -> tuple[str, str] | None:
     code = r"[A-Za-z]{2,3}(?:_[A-Z][a-z]{3})?"
     for found in re.finditer(rf"(?<![A-Za-z])({code})[-_](?=({code})(?![A-Za-z]))", name):
         sides = (named_in(found[1]), named_in(found[2]))
-        if sides[0] and sides[1] and sides[0] != sides[1]:
+        regional = f"{found[1]}-{found[2]}".replace("_", "-").lower() in _REGIONAL
+        if sides[0] and sides[1] and sides[0] != sides[1] and not regional:
             return sides[0], sides[1]
     return None
 

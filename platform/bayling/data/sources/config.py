@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from bayling import languages
+from bayling.data.sources.columns import named_in
 from bayling.errors import UserError
 
 ROLES = ("source", "target", "source_lang", "target_lang", "register", "id")
@@ -191,5 +192,9 @@ def _origin(path: str) -> str:
     if not parts:
         return path
     name = re.sub(r"[*?\[\]]+", "", parts[-1])
-    stem = name.split(".")[0].strip("-_") or name.strip(".")
-    return "/".join([*parts[-2:-1], stem])
+    name = re.sub(r"\.(?:gz|zst|zstd|xz)$", "", name)
+    name = re.sub(r"\.(?:jsonl?|ndjson|tsv|csv|parquet|arrow|tmx|txt)$", "", name)
+    stem, dot, last = name.rpartition(".")
+    if dot and named_in(last):
+        name = stem
+    return "/".join([*parts[-2:-1], name.strip("-_.") or parts[-1].strip("*.")])

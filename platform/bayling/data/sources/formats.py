@@ -90,7 +90,7 @@ def look(address: str, config: SourceConfig) -> Layout:
     """
     start = head(address)
     if not start.data:
-        raise UserError(f"{address} is empty: there is nothing to read")
+        raise UnknownFormat(f"{address} is empty: there is nothing to read")
     wanted = config.format
     stored, why = _stored(address, start, wanted)
     packed = start.compression
@@ -153,7 +153,7 @@ def _stored(address: str, start: Head, wanted: str) -> tuple[str, str]:
     text = _decoded(address, start)
     beginning = text.lstrip()
     if not beginning:
-        raise UserError(f"{address} holds nothing but blank lines")
+        raise UnknownFormat(f"{address} holds nothing but blank lines")
     if wanted in ("lines", "tsv", "csv", "tmx"):
         return wanted, f"format={wanted}"
     if beginning.startswith("<") and (found := re.search(r"<tmx\b", beginning)):
@@ -194,7 +194,7 @@ def _table(address: str, first: list[str]) -> tuple[str, str]:
 
 def _decoded(address: str, start: Head) -> str:
     data = start.data if start.whole else start.data[: start.data.rfind(b"\n") + 1] or start.data
-    if b"\0" in data:
+    if 100 * data.count(0) > len(data):  # one that strayed into a text is a matter of cleaning
         raise UnknownFormat(f"{address} is no text, and none of the binary formats that are known")
     raw = data.split(b"\n")
     text = data.decode("utf-8", "replace")

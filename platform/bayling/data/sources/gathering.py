@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from bayling.data.sources.addresses import find, folder_of, listing, name_of, read_text
-from bayling.data.sources.columns import direction_in
+from bayling.data.sources.columns import direction_in, language_of
 from bayling.data.sources.config import SourceConfig
 from bayling.data.sources.formats import Layout, UnknownFormat, look
 from bayling.data.sources.lines import groups
@@ -29,6 +29,8 @@ class Part:
     """Addresses: one, or the aligned files of a text in the order of `languages`."""
     languages: tuple[str, ...] = ()
     """Of aligned files one each."""
+    layout: Layout | None = None
+    """Of a file that was looked at. Of many some are only looked at when they are read."""
 
     @property
     def name(self) -> str:
@@ -83,7 +85,7 @@ def gather(config: SourceConfig) -> Gathered:
             continue
         seen.setdefault(layout.format, []).extend(alike)
         layouts.setdefault(layout.format, layout)
-        parts += [Part((file,)) for file in alike]
+        parts += [Part((file,), layout=layout if file == alike[0] else None) for file in alike]
     if not parts:
         # One file says best itself what is wrong with it.
         if refused is not None and len(files) == 1:
@@ -106,6 +108,14 @@ def _as_listed(config: SourceConfig) -> Gathered:
         if len(some) != 1:
             raise UserError(f"{path} is {len(some)} files: name one file for each of the languages")
         files += some
+    _, tags = groups(files)
+    told = [tags.get(file) for file in files]
+    if None not in told and told != list(config.languages):
+        # A shell sorts what a glob fits: names that say their languages know better.
+        by_tag = {str(tag): file for tag, file in zip(told, files, strict=True)}
+        order = [matching(tag, by_tag) for tag in config.languages]
+        if None not in order and len(set(order)) == len(files):
+            files = [by_tag[str(tag)] for tag in order]
     if config.format not in ("auto", "lines"):
         raise UserError(
             f"{config.shown}: a path for each language makes aligned text, not {config.format}: "
@@ -179,6 +189,10 @@ def _alike(files: list[str]) -> list[list[str]]:
 
 
 def _alone(file: str) -> str:
+    # FLORES-200 has languages that CLDR has no data for.
+    code = re.search(r"(?<![A-Za-z])[a-z]{3}_[A-Z][a-z]{3}(?![A-Za-z])", name_of(file))
+    if code is not None and language_of(code[0]) is None:
+        return f"{file}: the Unicode CLDR knows no language {code[0]!r}"
     return (
         f"{file} is plain text in one language: put the other side beside it under the same name "
         "(x.en, x.zh), or name both, path=[…,…] with languages=[…,…]"

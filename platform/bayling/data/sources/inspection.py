@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from bayling.data.sources.addresses import licences
@@ -13,6 +13,7 @@ from bayling.data.sources.source import Source, open_source
 
 SHOWN = 3
 """Rows, and places of rejected ones."""
+_REPORTED = 50_000
 
 
 @dataclass
@@ -44,8 +45,13 @@ class Inspection:
     """The first rows: the two sides of a pair, the messages of a conversation."""
 
 
-def inspect(config: SourceConfig) -> Inspection:
+def inspect(
+    config: SourceConfig, report: Callable[[str, float, float], None] | None = None
+) -> Inspection:
     """Read a source from beginning to end, and say what it is.
+
+    Args:
+        report: told now and then how many rows there are, which part is read, and of how many.
 
     Raises:
         UserError: it is not there, cannot be read, or is not clear.
@@ -63,7 +69,7 @@ def inspect(config: SourceConfig) -> Inspection:
         kind=source.kind,
         compression=layout.compression,
         encoding=layout.encoding,
-        languages=list(source.languages),
+        languages=[],
         files=[file for part in source.files for file in part.files],
         columns=layout.columns,
         licence=source.licence(),
@@ -71,10 +77,18 @@ def inspect(config: SourceConfig) -> Inspection:
         notes=list(source.notes),
         use=_use(source),
     )
-    for part in source.files:
+    languages = dict.fromkeys(source.languages)
+    for index, part in enumerate(source.files):
         for row in source.rows(part):
             _count(found, row)
-    if not found.languages and found.kind == "conversations" and found.sample:
+            if isinstance(row, Pair):
+                languages[row.source_lang] = languages[row.target_lang] = None
+            elif isinstance(row, Talk) and row.language:
+                languages[row.language] = None
+            if report is not None and not found.rows % _REPORTED:
+                report(f"{found.rows:,} rows", index, len(source.files))
+    found.languages = list(languages)
+    if not languages and found.sample:
         found.languages = _detected(found.sample)
     return found
 

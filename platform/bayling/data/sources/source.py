@@ -12,7 +12,7 @@ from bayling.data.sources import lines, records, tables, tmx
 from bayling.data.sources.addresses import folder_of, read_text
 from bayling.data.sources.config import SourceConfig
 from bayling.data.sources.direction import direction, named
-from bayling.data.sources.formats import Layout, form_of, read_records
+from bayling.data.sources.formats import Layout, form_of, look, read_records
 from bayling.data.sources.gathering import Gathered, Part, gather, matching
 from bayling.data.sources.records import AnyRow, Reading
 from bayling.data.sources.rows import Pair, Parallel, Rejected, Row, rejected
@@ -113,7 +113,19 @@ class Source:
         return None
 
     def _read(self, part: Part) -> Iterator[AnyRow]:
-        return _rows(self.layout, part, self.languages, self.config)
+        return _rows(self._layout_of(part), part, self.languages, self.config)
+
+    def _layout_of(self, part: Part) -> Layout:
+        """One table of a folder may have a header and the next none."""
+        if self.layout.stored == "lines":
+            return self.layout
+        layout = part.layout or look(part.name, self.config)
+        if layout.format != self.layout.format:
+            raise UserError(
+                f"{part.name} is {layout.format} ({layout.why}), while {self.files[0].name} is "
+                f"{self.layout.format}: name them as two sources"
+            )
+        return layout
 
 
 def open_source(config: SourceConfig, *, questions: bool = False) -> Source:
@@ -155,7 +167,7 @@ def _languages(found: Gathered, config: SourceConfig) -> tuple[str, ...]:
     """Those of the first file; of conversations the one that the source says."""
     layout, part = found.layout, found.parts[0]
     if layout.stored == "lines":
-        return part.languages
+        return tuple(dict.fromkeys(tag for part in found.parts for tag in part.languages))
     if layout.kind != "pairs":
         return tuple(filter(None, [config.source_lang or next(iter(config.languages), None)]))
     # A direction to read with; the rows that say their languages do not use it.
@@ -180,7 +192,8 @@ def _languages(found: Gathered, config: SourceConfig) -> tuple[str, ...]:
 
 
 def _first_reason(rows: Sequence[AnyRow]) -> str:
-    return next((f"{row.place}, {row.reason}" for row in rows if isinstance(row, Rejected)), "")
+    reasons = (f"{row.place}, {row.reason}" for row in rows if isinstance(row, Rejected))
+    return next(reasons, "it has none")
 
 
 class _Chosen:
