@@ -133,7 +133,7 @@ def build(folder: Path, conversations: int) -> Setting:
     """Make conversations, tokenizer, packed tokens and random weights as the stages do."""
     from bayling.data import conversations as corpus
     from bayling.data import packing, tokenizer
-    from bayling.data.run import group_names
+    from bayling.data.tokens import group_names
     from bayling.language_families import family_of
     from bayling.templates import TEMPLATES
 

@@ -24,6 +24,9 @@ pytestmark = pytest.mark.unit
         ("swh_Latn", "sw"),
         ("zho_Hans", "zh"),
         ("sr-Cyrl-RS", "sr-Cyrl-RS"),
+        ("quy_Latn", "qu"),
+        ("pbt_Arab", "ps"),
+        ("prs", "fa-AF"),
     ],
 )
 def test_codes_of_every_spelling_become_bcp47_tags(code: str, tag: str) -> None:

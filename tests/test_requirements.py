@@ -20,6 +20,10 @@ CASES = [
     ("shorter", (), "in 5 Tagen", "in 5 T.", "  in 5 Tagen  "),
     ("changed", (), "in 5 Tagen", "in 6 Tagen", "in 5 Tagen "),
     ("changed", (), "in 5 Tagen", "in 6 Tagen", ""),
+    ("json", ("text",), None, '{"text": "in 5 Tagen"}', "in 5 Tagen"),
+    ("wrapped", ("“", "”"), None, "“in 5 Tagen”", "“in 5 Tagen"),
+    ("extends", ("Heute.",), None, "Heute. In 5 Tagen.", "In 5 Tagen. Heute."),
+    ("resembles", ("in five days",), None, "in fives days", "no answer"),
 ]
 
 

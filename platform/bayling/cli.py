@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bayling import __version__
-from bayling.commands import key, model, plan, rollout, translate
+from bayling.commands import data, key, model, plan, rollout, translate
 from bayling.errors import GateRefused, StageFailed, UserError
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ _EPILOG = """examples:
   bayling serve recipe=quickstart            then, in another terminal:
   bayling translate "in 5 days" --to sw
   bayling rollout status                     how a new version takes over
+  bayling data inspect opus/x.en             what a file is taken for, and three rows
   bayling model fetch recipe=bayling-7b      base weights, to the folder that the recipe names
   bayling key new app                        a key for a server that others reach
   bayling ui                                 runs, scores and model versions in a browser
@@ -49,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # A terminal that hangs up, or an orchestrator that stops a job, is an interruption too.
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        arguments = _parser().parse_args(argv)
+        words = data.one_word(sys.argv[1:] if argv is None else argv)
+        arguments = _parser().parse_args(words)
         return int(arguments.work(arguments) or 0)
     except (UserError, StageFailed, GateRefused) as error:
         print(f"bayling: {error}", file=sys.stderr)
@@ -104,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
                 metavar="N",
                 help="with -m: how many combinations run side by side (default: %(default)s)",
             )
+    data.register(commands)
     plan.register(commands)
     model.register(commands)
     key.register(commands)

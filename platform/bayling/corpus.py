@@ -73,19 +73,16 @@ def _counted(config: Config) -> Corpus | None:
 
 def _estimated(config: Config) -> Corpus:
     """From a sample of the conversations that the data stage would build."""
-    from bayling.data import conversations
+    from bayling.data.sample import sample
     from bayling.templates import TEMPLATES
 
     data, model = config.data, config.model
     size = min(SAMPLE, data.conversations)
-    rows = []
-    for index in range(size):
-        try:
-            rows.append(conversations.build(index, data, config.seed).messages)
-        except conversations.Dropped:
-            continue
+    rows = sample(data, config.seed, size)
     if not rows:
-        raise UserError("none of the first conversations can be built: see data.languages")
+        raise UserError(
+            "none of the first conversations can be built: see data.languages and data.sources"
+        )
     base = Path(model.base) if model.base is not None else None
     if base is not None and base.exists():
         from bayling.model_folder import load_chat

@@ -31,6 +31,8 @@ _LABELS = {"nb": "no", "fil": "tl", "kok": "gom", "gn": "gug", "ki": "kik"}
 """CLDR's language subtags that the model has under another name."""
 _ENOUGH = 2000
 """Characters that are looked at: the model is certain long before, and slower for more."""
+_ENOUGH_TO_JUDGE = 300
+"""As many to tell whether a whole sentence is in the language it should be in."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,41 @@ def detect(text: str, among: Sequence[str] | None = None) -> Detected | None:
     total = sum(scores.values()) if among is None else sum(likely.values())
     best = max(likely, key=lambda tag: likely[tag])
     return Detected(best, likely[best] / total) if total and likely[best] else None
+
+
+@dataclass(frozen=True)
+class Judged:
+    """How likely a text is in the language that it is said to be in."""
+
+    expected: float
+    """The probability of that language, among all that the model knows."""
+    likeliest: str
+    """The BCP-47 tag of the likeliest one."""
+    probability: float
+
+
+def judge(texts: Sequence[str], language: str) -> list[Judged | None]:
+    """Whether texts are in a language, for those of which the model can say something.
+
+    Returns:
+        For each text a judgement; None where it has nothing to go by, and for all texts where the
+        model does not know the language.
+    """
+    label = language.split("-")[0]
+    label = label if label in _model().labels else _LABELS.get(label, "")
+    if label not in _model().labels:
+        return [None] * len(texts)
+    tags = {_LABELS.get(tag, tag): tag for tag in _languages()}
+    judged: list[Judged | None] = []
+    for text in texts:
+        ranked = _model().rank(f" {text[:_ENOUGH_TO_JUDGE]} ")
+        scores = dict(ranked)
+        best, probability = ranked[0]
+        if probability == ranked[-1][1]:
+            judged.append(None)
+        else:
+            judged.append(Judged(scores[label], tags.get(best, best), probability))
+    return judged
 
 
 def load() -> None:

@@ -20,6 +20,9 @@ from bayling.errors import UserError
 # FLORES-101 names two Chinese scripts without using the ISO 15924 code.
 _FLORES_SCRIPTS = {"simpl": "Hans", "trad": "Hant"}
 
+# Individual languages by which FLORES-200 names what CLDR has under a macrolanguage's code.
+_FLORES_LANGUAGES = {"quy": "qu", "pbt": "ps", "fuv": "ff", "prs": "fa-AF"}
+
 # The Unicode names of letters start with the script; Japanese and Korean mix several.
 _LETTER_NAMES: dict[str, tuple[str, ...]] = {
     "Latn": ("LATIN",),
@@ -69,7 +72,8 @@ def parse(code: str) -> str:
     Raises:
         UserError: CLDR has no such language; the message names the nearest ones.
     """
-    parts = re.split(r"[-_]", code.strip())
+    first, *others = re.split(r"[-_]", code.strip())
+    parts = [*_FLORES_LANGUAGES.get(first.lower(), first).split("-"), *others]
     language = parts[0].lower()
     aliased = get_global("language_aliases").get(language, language)
     rest = [_FLORES_SCRIPTS.get(part.lower(), part) for part in parts[1:]]

@@ -59,7 +59,12 @@ def _data_decides(config: Config) -> list[Any]:
 
     model = config.model
     tokenizer = [model.base, model.revision, model.template, model.vocab_size, model.context_length]
-    return [config.data, tokenizer, babel.__version__]
+    parts = [config.data, tokenizer, babel.__version__]
+    if config.data.sources:
+        from bayling.data.inputs import states
+
+        parts.append(states(config.data))
+    return parts
 
 
 def _train(config: Config, context: Context) -> Manifest:

@@ -6,10 +6,16 @@ one; the evaluate stage checks a model's answers with the same code.
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from bayling.languages import in_script
+
+ALIKE = 0.4
+"""What a translation back into the language of the source shares with it at least. Of different
+sentences of one language few share a quarter."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +46,55 @@ def _changed(values: tuple[str, ...], answer: str, previous: str | None) -> bool
     return bool(answer.strip()) and answer.strip() != (previous or "").strip()
 
 
+def _json(values: tuple[str, ...], answer: str, previous: str | None) -> bool:
+    try:
+        made = json.loads(answer)
+    except ValueError:
+        return False
+    if not isinstance(made, dict) or set(made) != set(values):
+        return False
+    return all(isinstance(value, str) and value.strip() for value in made.values())
+
+
+def _wrapped(values: tuple[str, ...], answer: str, previous: str | None) -> bool:
+    before, after = values
+    inside = answer.strip().removeprefix(before).removesuffix(after)
+    return bool(inside.strip()) and answer.strip() == before + inside + after
+
+
+def _extends(values: tuple[str, ...], answer: str, previous: str | None) -> bool:
+    return all(
+        answer.strip().startswith(value) and len(answer.strip()) > len(value) for value in values
+    )
+
+
+def _resembles(values: tuple[str, ...], answer: str, previous: str | None) -> bool:
+    return all(_overlap(answer, value) >= ALIKE for value in values)
+
+
+def _overlap(one: str, other: str) -> float:
+    """The F1 of character trigrams, without case and spaces: 1 for the same text."""
+    counts = [Counter(_trigrams(text)) for text in (one, other)]
+    shared = sum((counts[0] & counts[1]).values())
+    total = sum(counts[0].values()) + sum(counts[1].values())
+    return 2 * shared / total if total else 0.0
+
+
+def _trigrams(text: str) -> list[str]:
+    plain = "".join(text.casefold().split())
+    return [plain[first : first + 3] for first in range(max(1, len(plain) - 2))] if plain else []
+
+
 CHECKERS: dict[str, Callable[[tuple[str, ...], str, str | None], bool]] = {
     "script": _script,  # the answer is in the script of the language named
     "contains": _contains,  # every value occurs in it verbatim
     "lacks": _lacks,  # no value occurs in it, and it is not empty
     "shorter": _shorter,  # it has fewer characters than the assistant's previous answer
     "changed": _changed,  # it differs from the assistant's previous answer
+    "json": _json,  # it is a JSON object with just these keys, and a text for each
+    "wrapped": _wrapped,  # the two values stand around it
+    "extends": _extends,  # it begins with the value, and goes on
+    "resembles": _resembles,  # it shares at least `ALIKE` of its character trigrams with the value
 }
 
 

@@ -15,8 +15,11 @@ from running import Finished
 from bayling.config import compose
 from bayling.data import heldout
 from bayling.data.config import trained_directions
+from bayling.data.making import Making
 from bayling.data.packing import IGNORED
-from bayling.data.run import _digest, _PartitionTask, read_conversations
+from bayling.data.run import digest
+from bayling.data.tables import read_conversations
+from bayling.data.tokens import Tokens
 from bayling.language_families import family_of
 from bayling.model_folder import load_chat
 from bayling.train.batches import PackedTokens
@@ -27,13 +30,14 @@ def test_one_process_without_ray_makes_the_same_bytes(smoke: Finished, tmp_path:
     folder = smoke.folder("data")
     tests = heldout.build(config.data, config.seed)
     (tmp_path / "tokenizer").symlink_to(folder / "tokenizer")
-    task = _PartitionTask(config.data, config.model, config.seed, str(tmp_path))
+    making = Making(config.data, config.seed, tmp_path)
+    tokens = Tokens(config.data, config.model, tmp_path)
     for partition in (1, 0):  # in another order, too
-        task.build(partition, frozenset(tests.texts))
-        task.pack(partition)
-    assert _digest(tmp_path / "conversations") == _digest(folder / "conversations")
+        making.from_cldr(partition, frozenset(tests.texts))
+        tokens.pack(partition)
+    assert digest(tmp_path / "conversations") == digest(folder / "conversations")
     assert {path.name for path in (tmp_path / "packed").iterdir()} >= {"groups.json"}
-    assert _digest(tmp_path / "packed") == _digest(folder / "packed")
+    assert digest(tmp_path / "packed") == digest(folder / "packed")
 
 
 def test_no_conversation_is_lost_silently(smoke: Finished) -> None:

@@ -7,14 +7,19 @@ lines that a person can read.
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from bayling.data import cldr, conversations
 from bayling.data.config import DataConfig, trained_directions, zero_shot_directions
+from bayling.data.instructions import interactive
+from bayling.data.instructions.building import Dropped, turned
+from bayling.data.instructions.forms import PromptShares
+from bayling.data.tables import Pair
 from bayling.errors import UserError
 from bayling.prompts import translate_prompt
 from bayling.stage import fingerprint, jsonable
@@ -41,12 +46,15 @@ class HeldOut:
 
 
 def build(config: DataConfig, seed: int) -> HeldOut:
-    """Held-out translations for every direction, trained and zero-shot, and conversations.
+    """Held-out translations from CLDR for every direction, trained and zero-shot, and
+    conversations; none where nothing is trained on that is from CLDR.
 
     Raises:
         UserError: a direction has no sentence at all, because CLDR lacks a language's texts.
     """
     heldout = HeldOut()
+    if not config.from_cldr:
+        return heldout
     for directions, zero_shot in (
         (trained_directions(config.languages), False),
         (zero_shot_directions(config.languages), True),
@@ -120,6 +128,47 @@ def _direction(
             "take one of them out of data.languages"
         )
     return rows
+
+
+def both_ways(pair: Pair) -> list[dict[str, Any]]:
+    """The rows that ask for a pair's translation, in its direction and in the other."""
+    rows = []
+    for one in (pair, turned(pair)):
+        rows.append(
+            {
+                "id": fingerprint(one.source_lang, one.target_lang, one.source, one.target),
+                "source_lang": one.source_lang,
+                "target_lang": one.target_lang,
+                "source": one.source,
+                "target": one.target,
+                "prompt": translate_prompt(one.source, one.target_lang, "en"),
+                "in_other_languages": {one.source_lang: one.source},
+                "kind": "text",
+                "zero_shot": False,
+                "origin": one.origin,
+            }
+        )
+    return rows
+
+
+def refined(pairs: Sequence[Pair], config: DataConfig, seed: int) -> list[Conversation]:
+    """Conversations about held-out pairs, at most `heldout_interactive`, in turns of languages."""
+    by_languages: dict[tuple[str, str], list[Pair]] = defaultdict(list)
+    for pair in pairs:
+        by_languages[pair.languages].append(pair)
+    shares = PromptShares.of(config.chinese_prompts, 0.0, 0.0)
+    made: list[Conversation] = []
+    for row in zip_longest(*by_languages.values()):
+        for pair in row:
+            if pair is None or len(made) >= config.heldout_interactive:
+                continue
+            rng = conversations.row_rng(seed, f"heldout {pair.id}", 0)
+            one = turned(pair) if rng.random() < 0.5 else pair
+            try:
+                made.append(interactive.build(one, None, rng, shares, config.max_turns))
+            except Dropped:
+                continue
+    return made
 
 
 def as_conversations(folder: Path) -> list[Conversation]:

@@ -216,6 +216,11 @@ def log_file(tracked: TrackedRun, path: Path) -> None:
     client(tracked.tracking_uri).log_artifact(tracked.run_id, str(path))
 
 
+def log_folder(tracked: TrackedRun, folder: Path) -> None:
+    """A folder of files, under its name."""
+    client(tracked.tracking_uri).log_artifacts(tracked.run_id, str(folder), folder.name)
+
+
 def set_tags(tracked: TrackedRun, tags: dict[str, str]) -> None:
     mlflow = client(tracked.tracking_uri)
     for key, value in tags.items():

@@ -1,22 +1,16 @@
 """Weights from storage: a folder on this machine, a bucket, whatever fsspec can read.
 
-`s3://` and `gs://` go through Arrow's own file systems, which came along with Ray Data: they
-take the usual credentials (environment, profile, the identity of the pod) and AWS_ENDPOINT_URL,
-and need no further package. A copy that an earlier fetch made has its record beside it, so that
-an air-gapped folder is checked against what the hub once said.
+A copy that an earlier fetch made has its record beside it, so that an air-gapped folder is
+checked against what the hub once said.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import timedelta
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
 from bayling.errors import UserError
+from bayling.storage import explained, file_system
 from bayling.weights.folder import SOURCE, Source, wanted
 from bayling.weights.remote import Expected, Listing
 
@@ -30,7 +24,7 @@ class Folder:
         self.address = address
         self._revision = revision
         with self._explained():
-            self._files, self._root = _file_system(address)
+            self._files, self._root = file_system(address)
 
     def look(self) -> Listing:
         """What lies in the folder; its record's origin and hashes, where it has one.
@@ -99,68 +93,9 @@ class Folder:
             raise OSError(f"it does not say how large {name} is")
         return int(listed)
 
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except ImportError as error:
-            raise UserError(
-                f"{self.address} needs a package that is not installed: {_one_line(error)}"
-            ) from None
-        except (FileNotFoundError, NotADirectoryError):
-            raise UserError(f"there is no folder {self.address}{_meant(self.address)}") from None
-        except PermissionError as error:
-            raise UserError(
-                f"{self.address} may not be read ({_one_line(error)}): give this process "
-                "credentials for it"
-            ) from None
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"{self.address} cannot be read ({_one_line(error)}): check the address, the "
-                "credentials and the network"
-            ) from None
-
-
-def _file_system(address: str) -> tuple[Any, str]:
-    """An fsspec file system and the folder's path in it."""
-    scheme = urlsplit(address).scheme
-    path = address.partition("://")[2].rstrip("/")
-    if scheme == "s3":
-        return _wrapped(_s3()), path
-    if scheme in ("gs", "gcs"):
-        from pyarrow import fs
-
-        google = fs.GcsFileSystem(retry_time_limit=timedelta(seconds=20))
-        google.get_file_info(path)  # keeps to the limit; a listing would try for ever
-        return _wrapped(google), path
-    from fsspec.core import url_to_fs
-
-    files, root = url_to_fs(address if "://" in address else str(Path(address).expanduser()))
-    return files, str(root).rstrip("/") or "/"
-
-
-def _wrapped(files: Any) -> Any:
-    from fsspec.implementations.arrow import ArrowFSWrapper
-
-    return ArrowFSWrapper(files)
-
-
-def _s3() -> Any:
-    from pyarrow import fs
-
-    options: dict[str, Any] = {"connect_timeout": 10, "request_timeout": 60}
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    if endpoint:
-        parts = urlsplit(endpoint if "://" in endpoint else f"https://{endpoint}")
-        options |= {"endpoint_override": parts.netloc, "scheme": parts.scheme}
-    if region := os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"):
-        options["region"] = region
-    return fs.S3FileSystem(**options)
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 200 else f"{text[:199]}…"
+    def _explained(self) -> AbstractContextManager[None]:
+        missing = f"there is no folder {self.address}{_meant(self.address)}"
+        return explained(self.address, missing)
 
 
 def _meant(address: str) -> str:

@@ -1,0 +1,240 @@
+"""Pairs that are there more than once, exactly or nearly; found in bounded memory.
+
+Every partition writes the *signatures* of its pairs: a hash of each side, and a MinHash of both (64
+permutations, by rensa). Pairs that agree in one of 16 bands of four are compared by the share of
+the permutations in which they agree, which estimates the Jaccard similarity of their character
+5-grams (with a standard error of 0.05). Of two that are too similar the later one is dropped.
+
+Bands are worked on one at a time, and in slices of what their hashes are, so that no more than
+`SLICE` pairs of signatures are in memory. What is dropped depends on the pairs and their order
+alone. (Broder 1997; the banding as in Leskovec, Rajaraman and Ullman, Mining of Massive Datasets,
+chapter 3.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from bayling.data.cleaning.contamination import words
+from bayling.data.cleaning.steps import Batch
+
+PERMUTATIONS, BANDS = 64, 16
+_ROWS = PERMUTATIONS // BANDS
+_SHINGLE = 5
+SLICE = 1_000_000
+"""Signatures that one task has in memory, at most about twice as many."""
+_COMPARED = 32
+"""Earlier pairs of one band that a pair is compared with."""
+_FEW = 4
+"""Words on both sides together up to which only equal pairs count: "5 km" is not "6 km"."""
+_SEED = 1
+
+EXACT, NEAR, BOILERPLATE = "duplicate", "near duplicate", "boilerplate"
+Hashes = npt.NDArray[np.uint64]
+Places = npt.NDArray[np.int64]
+"""Of pairs, counted through all partitions."""
+
+
+@dataclass(frozen=True)
+class Signatures:
+    """Of the pairs of one partition, in order."""
+
+    pair: Hashes
+    """Of both sides, without case and punctuation."""
+    source: Hashes
+    target: Hashes
+    """Of a side, the language that it is in and the other's."""
+    minhash: npt.NDArray[np.uint32]
+    """(pairs, PERMUTATIONS); all zero for pairs too short to be compared so."""
+
+    def write(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("pair", "source", "target", "minhash"):
+            np.save(folder / f"{name}.npy", getattr(self, name))
+
+
+def sign(batch: Batch) -> Signatures:
+    """The signatures of pairs of one direction."""
+    from rensa import RMinHash
+
+    number = len(batch)
+    sides = [np.zeros(number, np.uint64) for _ in range(2)]
+    pair = np.zeros(number, np.uint64)
+    minhash = np.zeros((number, PERMUTATIONS), np.uint32)
+    others = (batch.target_lang, batch.source_lang)
+    for index, texts in enumerate(zip(batch.source, batch.target, strict=True)):
+        plain = [words(text) for text in texts]
+        joined = [
+            f"{language}\0{' '.join(found)}"
+            for (language, _), found in zip(batch.sides, plain, strict=True)
+        ]
+        # Of each direction by itself: an English sentence may be there with all its translations.
+        for side, language, text in zip(sides, others, joined, strict=True):
+            side[index] = _hash(f"{language}\0{text}")
+        pair[index] = _hash("\0\0".join(joined))
+        if sum(map(len, plain)) > _FEW:
+            made = RMinHash(num_perm=PERMUTATIONS, seed=_SEED)
+            made.update([shingle for text in joined for shingle in _shingles(text)])
+            minhash[index] = made.digest()
+    return Signatures(pair, sides[0], sides[1], minhash)
+
+
+def join(parts: Sequence[Signatures], order: Sequence[int]) -> Signatures:
+    """The signatures of several batches as those of one partition.
+
+    Args:
+        order: for each signature of the parts, one after the other, its place in the partition.
+    """
+    if not parts:
+        parts, order = [sign(Batch("", "", [], []))], []
+    places = np.argsort(np.asarray(order, np.int64))
+    together = {
+        name: np.concatenate([getattr(part, name) for part in parts])[places]
+        for name in ("pair", "source", "target", "minhash")
+    }
+    return Signatures(**together)
+
+
+def _hash(text: str) -> int:
+    return xxhash.xxh3_64_intdigest(text.encode())
+
+
+def _shingles(text: str) -> list[str]:
+    return [text[first : first + _SHINGLE] for first in range(max(1, len(text) - _SHINGLE + 1))]
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """The pairs that go, of all partitions."""
+
+    partition: Places
+    row: Places
+    of_partition: Places
+    of_row: Places
+    """The pair that stays; for boilerplate, the first with that sentence."""
+
+    def write(self, folder: Path) -> None:
+        """As one array (repeats, 4), sorted by what goes: `within` finds a partition's in it."""
+        columns = [self.partition, self.row, self.of_partition, self.of_row]
+        table = np.stack(columns, axis=1).astype(np.int64)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        np.save(folder, table[np.lexsort(table.T[::-1])])
+
+
+def within(path: Path, partition: int) -> list[tuple[int, int, int]]:
+    """Of the repeats that were written: row, and the partition and row that it repeats."""
+    table = np.load(path, mmap_mode="r")
+    first, last = np.searchsorted(table[:, 0], [partition, partition + 1])
+    return [(int(row), int(part), int(of)) for _, row, part, of in table[first:last]]
+
+
+class Corpus:
+    """The signatures of all partitions, mapped into memory."""
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self._folders = folders
+        self._sizes = [len(np.load(folder / "pair.npy", mmap_mode="r")) for folder in folders]
+        self._first = np.concatenate([[0], np.cumsum(self._sizes)])
+
+    @property
+    def slices(self) -> int:
+        """Into how many slices a column is cut."""
+        return max(1, -(-int(self._first[-1]) // SLICE))
+
+    def exact(self, part: int) -> Repeats:
+        """Pairs whose hash falls in a slice and that an earlier pair equals."""
+        keys, places = self._slice("pair", part)
+        first = _firsts(keys)
+        later = first != np.arange(len(keys))
+        return self._repeats(places[later], places[first[later]])
+
+    def near(self, band: int, part: int, similarity: float) -> Repeats:
+        """Pairs of a slice of a band that an earlier one is nearly equal to."""
+        keys, places = self._slice("minhash", part, band)
+        starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1], [True]]))
+        gone, kept = [], []
+        for start, end in pairwise(starts):
+            if end - start == 1:
+                continue
+            group = places[start:end]
+            signatures = self._at("minhash", group)
+            alive = [0]
+            for index in range(1, len(group)):
+                seen = alive[-_COMPARED:]
+                equal = (signatures[seen] == signatures[index]).mean(axis=1)
+                best = int(equal.argmax())
+                if equal[best] >= similarity:
+                    gone.append(group[index])
+                    kept.append(group[seen[best]])
+                else:
+                    alive.append(index)
+        return self._repeats(np.array(gone, np.int64), np.array(kept, np.int64))
+
+    def boilerplate(self, side: str, part: int, most: int) -> Repeats:
+        """Pairs of a slice whose `side` stands beside more than `most` different sentences."""
+        keys, places = self._slice(side, part)
+        first = _firsts(keys)
+        other = self._at("target" if side == "source" else "source", places)
+        # Different sentences beside one: a sentence said twice alike is a duplicate.
+        pairs = np.unique(np.stack([first, other.view(np.int64)], axis=1), axis=0)
+        number = np.bincount(pairs[:, 0], minlength=len(keys))[first]
+        much = number > most
+        return self._repeats(places[much], places[first][much])
+
+    def _slice(self, column: str, part: int, band: int | None = None) -> tuple[Hashes, Places]:
+        """The hashes of a column that fall in a slice, sorted, and which pairs they belong to."""
+        keys, places = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
+        for folder, first in zip(self._folders, self._first, strict=False):
+            found = np.load(folder / f"{column}.npy", mmap_mode="r")
+            if band is None:
+                hashes = np.asarray(found)
+                rows = np.arange(len(hashes))
+            else:
+                values = np.ascontiguousarray(found[:, band * _ROWS : (band + 1) * _ROWS])
+                rows = np.flatnonzero(values.any(axis=1))
+                hashes = _mix(values[rows])
+            mine = hashes % np.uint64(self.slices) == part
+            keys.append(hashes[mine])
+            places.append(rows[mine] + first)
+        together, where = np.concatenate(keys), np.concatenate(places)
+        order = np.lexsort((where, together))
+        return together[order], where[order]
+
+    def _at(self, column: str, places: Places) -> npt.NDArray[Any]:
+        """What pairs have in a column."""
+        owner = np.searchsorted(self._first, places, side="right") - 1
+        example = np.load(self._folders[0] / f"{column}.npy", mmap_mode="r")
+        found = np.zeros((len(places), *example.shape[1:]), example.dtype)
+        for index in np.unique(owner):
+            mine = owner == index
+            mapped = np.load(self._folders[index] / f"{column}.npy", mmap_mode="r")
+            found[mine] = mapped[places[mine] - self._first[index]]
+        return found
+
+    def _repeats(self, gone: Places, kept: Places) -> Repeats:
+        owner = np.searchsorted(self._first, gone, side="right") - 1
+        other = np.searchsorted(self._first, kept, side="right") - 1
+        return Repeats(owner, gone - self._first[owner], other, kept - self._first[other])
+
+
+def _firsts(keys: Hashes) -> Places:
+    """For sorted keys, the place of the first that equals each."""
+    new = np.concatenate([[True], keys[1:] != keys[:-1]])[: len(keys)]
+    places: Places = np.flatnonzero(new)[np.cumsum(new) - 1]
+    return places
+
+
+def _mix(values: npt.NDArray[np.uint32]) -> Hashes:
+    """One hash of each row of values (FNV-1a over words)."""
+    mixed = np.full(len(values), 0xCBF29CE484222325, np.uint64)
+    for column in values.T:
+        mixed = (mixed ^ column.astype(np.uint64)) * np.uint64(0x100000001B3)
+    return mixed ^ (mixed >> np.uint64(29))
