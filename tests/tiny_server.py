@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 from running import free_port
 
-from bayling.serve.application import engine_application
+from bayling.scale import ScaleConfig
+from bayling.serve import run
+from bayling.serve.application import ServedModel, engine_application
 from bayling.serve.config import ServeConfig
 
 
@@ -25,6 +30,15 @@ def small(port: int | None = None) -> ServeConfig:
         max_new_tokens=40,
         startup_timeout_s=120,
     )
+
+
+@contextmanager
+def deployed(folder: Path) -> Iterator[str]:
+    """The base URL of a server with the model in a folder as version 7; Ray must be running."""
+    served = ServedModel("sqlite:///unused", "bayling", {"7": str(folder)})
+    yield run.deploy(small(), served, {"7": 1.0}, ScaleConfig())
+    run.shutdown()
+    engine.cache_clear()
 
 
 @cache

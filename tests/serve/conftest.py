@@ -8,11 +8,7 @@ import httpx
 import openai
 import pytest
 from tiny_model import make_model
-from tiny_server import engine, small
-
-from bayling.scale import ScaleConfig
-from bayling.serve import run
-from bayling.serve.application import ServedModel
+from tiny_server import deployed
 
 collect_ignore = [] if find_spec("vllm") else ["test_vllm_served.py"]
 
@@ -41,10 +37,8 @@ def _shares_the_server(item: pytest.Item) -> bool:
 @pytest.fixture(scope="package")
 def server(ray_cluster: None, model_folder: Path) -> Iterator[str]:
     """The base URL of a server with the tiny model."""
-    served = ServedModel("sqlite:///unused", "bayling", {"7": str(model_folder)})
-    yield run.deploy(small(), served, {"7": 1.0}, ScaleConfig())
-    run.shutdown()
-    engine.cache_clear()
+    with deployed(model_folder) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tiny_model import make_model
+from tiny_server import deployed
 
 TASK = """
 task: {name}
@@ -31,9 +33,15 @@ WORDS = [
 
 
 @pytest.fixture(scope="module")
-def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that ends many of its answers at once: lm-eval asks for one token after each text."""
     return make_model(tmp_path_factory.mktemp("model"), ends=True)
+
+
+@pytest.fixture(scope="module")
+def server(ray_cluster: None, folder: Path) -> Iterator[str]:
+    with deployed(folder) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +62,7 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("batch_size", [1, 16])
 def test_lm_eval_finds_the_accuracy_of_its_own_backend_over_http(
-    server: str, model_folder: Path, task: Path, batch_size: int, monkeypatch: pytest.MonkeyPatch
+    server: str, folder: Path, task: Path, batch_size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(os.environ, "HF_HOME", str(task / "home"))
     monkeypatch.setitem(os.environ, "OPENAI_API_KEY", "none")
@@ -79,13 +87,13 @@ def test_lm_eval_finds_the_accuracy_of_its_own_backend_over_http(
         likelihoods = [float(one[0]) for sample in samples for one in sample["filtered_resps"]]
         return {key: scores[f"{key},none"] for key in ("acc", "acc_norm")}, likelihoods
 
-    own, own_likelihoods = evaluate("hf", {"pretrained": str(model_folder), "dtype": "float32"})
+    own, own_likelihoods = evaluate("hf", {"pretrained": str(folder), "dtype": "float32"})
     served, likelihoods = evaluate(
         "local-completions",
         {
             "base_url": f"{server}/v1/completions",
             "model": "bayling",
-            "tokenizer": str(model_folder),
+            "tokenizer": str(folder),
             "tokenizer_backend": "huggingface",
             "tokenized_requests": True,
             "num_concurrent": 1,
