@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 import unicodedata
+from collections import Counter
 from functools import lru_cache
 
 from babel import Locale, UnknownLocaleError
@@ -126,7 +127,10 @@ def name_of(tag: str, in_language: str = "en") -> str:
 
 @lru_cache(maxsize=65536)
 def _letter_family(character: str) -> str:
-    return unicodedata.name(character, "").split(" ")[0]
+    """The script that a letter's Unicode name begins with; nothing for what is no letter."""
+    if unicodedata.category(character)[0] != "L":
+        return ""
+    return unicodedata.name(character, "?").split(" ")[0]
 
 
 def letters_in_script(text: str, tag: str) -> tuple[int, int]:
@@ -136,11 +140,13 @@ def letters_in_script(text: str, tag: str) -> tuple[int, int]:
     every letter counts as right.
     """
     families = _LETTER_NAMES.get(script_of(tag))
-    letters = [character for character in text if unicodedata.category(character)[0] == "L"]
-    if families is None:
-        return len(letters), len(letters)
-    right = sum(_letter_family(character).startswith(families) for character in letters)
-    return right, len(letters)
+    right = letters = 0
+    for character, number in Counter(text).items():
+        if family := _letter_family(character):
+            letters += number
+            if families is None or family.startswith(families):
+                right += number
+    return right, letters
 
 
 def in_script(text: str, tag: str) -> bool:

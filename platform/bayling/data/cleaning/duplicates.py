@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +30,15 @@ _ROWS = PERMUTATIONS // BANDS
 _SHINGLE = 5
 SLICE = 1_000_000
 """Signatures that one task has in memory, at most about twice as many."""
-_COMPARED = 32
-"""Earlier pairs of one band that a pair is compared with."""
+_COMPARED = 8
+"""Earlier pairs that a pair is compared with for each band in which they agree, at most."""
+_BLOCK = 100_000
+"""Pairs that are compared at once."""
 _FEW = 4
 """Words on both sides together up to which only equal pairs count: "5 km" is not "6 km"."""
 _SEED = 1
 
+_NONE = np.zeros(0, np.int64)
 EXACT, NEAR, BOILERPLATE = "duplicate", "near duplicate", "boilerplate"
 Hashes = npt.NDArray[np.uint64]
 Places = npt.NDArray[np.int64]
@@ -159,24 +161,31 @@ class Corpus:
     def near(self, band: int, part: int, similarity: float) -> Repeats:
         """Pairs of a slice of a band that an earlier one is nearly equal to."""
         keys, places = self._slice("minhash", part, band)
-        starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1], [True]]))
-        gone, kept = [], []
-        for start, end in pairwise(starts):
-            if end - start == 1:
-                continue
-            group = places[start:end]
-            signatures = self._at("minhash", group)
-            alive = [0]
-            for index in range(1, len(group)):
-                seen = alive[-_COMPARED:]
-                equal = (signatures[seen] == signatures[index]).mean(axis=1)
-                best = int(equal.argmax())
-                if equal[best] >= similarity:
-                    gone.append(group[index])
-                    kept.append(group[seen[best]])
-                else:
-                    alive.append(index)
-        return self._repeats(np.array(gone, np.int64), np.array(kept, np.int64))
+        gone, kept = [_NONE], [_NONE]
+        for _ in range(_COMPARED):
+            # Of those that agree in the band, the first is what the others are compared with. It
+            # stays, and those that differ from it go into the next round.
+            first = _firsts(keys)
+            later = np.flatnonzero(first != np.arange(len(keys)))
+            if not len(later):
+                break
+            alike = self._alike(places[later], places[first[later]])
+            same = alike >= similarity
+            gone.append(places[later[same]])
+            kept.append(places[first[later[same]]])
+            keys, places = keys[later[~same]], places[later[~same]]
+        return self._repeats(np.concatenate(gone), np.concatenate(kept))
+
+    def _alike(self, some: Places, others: Places) -> npt.NDArray[np.float64]:
+        """The part of the permutations in which pairs agree, a block at a time."""
+        parts = [
+            (
+                self._at("minhash", some[start : start + _BLOCK])
+                == self._at("minhash", others[start : start + _BLOCK])
+            ).mean(axis=1)
+            for start in range(0, len(some), _BLOCK)
+        ]
+        return np.concatenate(parts)
 
     def boilerplate(self, side: str, part: int, most: int) -> Repeats:
         """Pairs of a slice whose `side` stands beside more than `most` different sentences."""
