@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from bayling.config import compose
 from bayling.data.mixture import (
     GroupShares,
     MixtureConfig,
@@ -77,6 +78,12 @@ def test_groups_have_their_parts() -> None:
     assert made[DE] + made[SW] == pytest.approx(3100)
     with pytest.raises(UserError, match=r"groups\.zh=0\.43, but no source has such rows"):
         plan({DE: 10, EN: 10}, {}, 10, config)
+
+
+@pytest.mark.parametrize("recipe", ["bayling-2-7b", "bayling-2-13b", "bayling-2-8b"])
+def test_the_recipes_have_the_parts_of_bayling_2(recipe: str) -> None:
+    groups = compose([f"recipe={recipe}"]).data.mixture.groups
+    assert (groups.zh, groups.en, groups.crosslingual, groups.other) == (0.43, 0.26, 0.31, 0)
 
 
 def test_how_often_a_row_is_used_is_right_on_average_and_the_same_in_every_run() -> None:
