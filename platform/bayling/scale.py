@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from bayling import accelerators
 from bayling.errors import UserError
+from bayling.pods import KubernetesConfig, Network
 
 
 class Device(Enum):
@@ -43,11 +44,19 @@ class ScaleConfig:
     """Ray's shared memory on this machine, when a local cluster is started."""
     ray_address: str | None = None
     """An existing Ray cluster; without one, a local one lives as long as the command."""
+    kubernetes: KubernetesConfig = field(default_factory=KubernetesConfig)
+    """How `bayling submit` makes pods of it."""
 
     def validate(self) -> None:
+        self.kubernetes.validate()
         for key in ("workers", "cpus_per_worker", "engines", "gpus_per_node"):
             if getattr(self, key) < 1:
                 raise UserError(f"scale.{key} must be at least 1, not {getattr(self, key)}")
+        if self.device is Device.cpu and self.kubernetes.network is not Network.tcp:
+            raise UserError(
+                f"scale.kubernetes.network={self.kubernetes.network.value} is for GPUs: choose a "
+                "scale with scale.device=cuda, or network=tcp"
+            )
         if self.min_workers is not None and not 1 <= self.min_workers <= self.workers:
             raise UserError(
                 f"scale.min_workers={self.min_workers} must lie between 1 and "
@@ -74,6 +83,13 @@ class ScaleConfig:
                 f"scale.object_store_mb must be at least 80 (Ray's minimum), "
                 f"not {self.object_store_mb}"
             )
+
+    @property
+    def workers_per_pod(self) -> int:
+        """How many training processes share a pod on Kubernetes: those of a node, with GPUs."""
+        if self.kubernetes.workers_per_pod is not None:
+            return self.kubernetes.workers_per_pod
+        return self.gpus_per_node if self.device is Device.cuda else 1
 
     @property
     def gpus_per_worker(self) -> int:
