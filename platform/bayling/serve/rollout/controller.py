@@ -39,27 +39,6 @@ _FINISH_WITHIN_S = 10.0
 """After the longest time that a request may take, for it to be really over."""
 
 
-def at_start(registered: Registered, alias: str, at: float) -> Rollout:
-    """Where a server that starts is: what an earlier one recorded, if the alias has not moved.
-
-    A server that starts has no conversations to protect. A champion that is new goes into full
-    traffic; one that was rolled back, or was on its way, does not.
-
-    Args:
-        registered: must have the alias.
-    """
-    version = registered.aliases[alias]
-    status = registered.status or {}
-    if status.get("alias") == version:
-        try:
-            recorded = Rollout.read(status["rollout"])
-        except (KeyError, TypeError, ValueError) as error:
-            log.warning("the recorded rollout cannot be read and is left alone: %r", error)
-        else:
-            return recorded
-    return Rollout(new=version, since=at, reason="what the server began with")
-
-
 class Controller:
     """Carries out the rollouts of one registered model on one target."""
 
@@ -76,7 +55,7 @@ class Controller:
         """
         Args:
             ask: asks a version for an answer, outside the traffic.
-            recorded: what `at_start` said; its `serving` version is being served.
+            recorded: what `beginning.at_start` said; its `serving` version is being served.
             registered: the registry at that moment.
         """
         self._target, self._history, self._ask = target, history, ask
@@ -95,18 +74,30 @@ class Controller:
         self._warming: tuple[str, Future[Warmth]] | None = None
         self._applied: tuple[dict[str, float], tuple[str, ...]] | None = None
         self._told = self._row = float("-inf")
-        self._blind = False
+        self._unseen = ""
+        """Why it was not seen at the last look what runs."""
+        self._broken = ""
+        """Why the version that serves cannot, as far as was seen."""
         self._shares = {recorded.serving: 1.0}
         """Those that held at the last look."""
 
-    def run(self, stop: threading.Event) -> None:
-        """Carry rollouts out until told to stop, and say so in the record."""
+    def run(
+        self,
+        stop: threading.Event,
+        told: Callable[[Mapping[str, Any]], None] = lambda said: None,
+    ) -> None:
+        """Carry rollouts out until told to stop, and say so in the record.
+
+        Args:
+            told: after every look how things stand, in short.
+        """
         try:
             while not stop.wait(self._config.poll_s):
                 try:
                     self.tick()
                 except Exception:  # serving must not end for it
                     log.exception("the rollout controller stumbled")
+                told(self._summary())
         finally:
             self.close()
 
@@ -146,11 +137,12 @@ class Controller:
         try:
             seen = Observation.read(self._target.observe(since))
         except Exception as error:
-            if not self._blind:
+            if not self._unseen:
                 log.warning("what runs cannot be seen at the moment: %s", error)
-            self._blind = True
+            self._unseen = str(error).partition("\n")[0] or type(error).__name__
             return None
-        self._blind = False
+        self._unseen = ""
+        self._broken = seen.of(self.rollout.serving).failed or ""
         if seen.shares is not None:
             self._shares = seen.shares
         return seen
@@ -346,6 +338,24 @@ class Controller:
             "heartbeat_every_s": max(_HEARTBEAT_S, self._config.poll_s),
             "owner": self._owner,
             "stopped": False,
+        }
+
+    def _summary(self) -> dict[str, Any]:
+        now = self.rollout
+        notices = [*self._notices.values()]
+        if self._unseen:
+            notices.append(f"what runs cannot be seen at the moment: {self._unseen}")
+        if self._broken:
+            notices.append(f"version {now.serving} cannot run: {self._broken}")
+        if self._mailbox.trouble is not None:
+            notices.append(f"MLflow does not answer: {self._mailbox.trouble}")
+        return {
+            "following": self._record.name,
+            "version": now.new,
+            "serving": now.serving,
+            "state": now.state.value,
+            "reason": now.reason,
+            "notice": "; ".join(notices),
         }
 
     def _another_one(self, registered: Registered | None) -> str | None:
