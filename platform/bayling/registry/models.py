@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from bayling.errors import UserError
@@ -186,11 +188,21 @@ def describe_version(version: Version, markdown: str, tracking_uri: str) -> None
     client(tracking_uri).update_model_version(version.name, version.version, markdown)
 
 
-def fetch(tracking_uri: str, name: str, version: str, folder: Path | None = None) -> Path:
+def fetch(
+    tracking_uri: str,
+    name: str,
+    version: str,
+    folder: Path | None = None,
+    *,
+    weights: bool = True,
+) -> Path:
     """The folder of a version's files on this machine.
 
     A local store is read in place; from a server the files are downloaded, into `folder` or
     into a temporary one.
+
+    Args:
+        weights: whether to download them; the rest is small.
 
     Raises:
         UserError: there is no such version, or its files are gone.
@@ -208,10 +220,34 @@ def fetch(tracking_uri: str, name: str, version: str, folder: Path | None = None
         return path
     from mlflow.artifacts import download_artifacts
 
-    return Path(
-        download_artifacts(
-            artifact_uri=location,
-            dst_path=str(folder) if folder else None,
-            tracking_uri=tracking_uri,
+    target = str(folder) if folder else tempfile.mkdtemp()
+    if weights:
+        return Path(
+            download_artifacts(artifact_uri=location, dst_path=target, tracking_uri=tracking_uri)
         )
-    )
+    # As `download_artifacts` names the whole folder.
+    place = Path(target) / PurePosixPath(parts.path).name
+    place.mkdir()
+    for file in _files(location, tracking_uri):
+        if not file.endswith(".safetensors"):
+            within = (place / file).parent
+            within.mkdir(parents=True, exist_ok=True)
+            uri = f"{location.rstrip('/')}/{file}"
+            download_artifacts(artifact_uri=uri, dst_path=str(within), tracking_uri=tracking_uri)
+    return place
+
+
+def _files(location: str, tracking_uri: str) -> Iterator[str]:
+    """The paths of all files below a place, from there."""
+    from mlflow.artifacts import list_artifacts
+
+    waiting = [""]
+    while waiting:
+        below = waiting.pop()
+        uri = f"{location.rstrip('/')}/{below}".rstrip("/")
+        for found in list_artifacts(artifact_uri=uri, tracking_uri=tracking_uri):
+            path = str(PurePosixPath(below) / PurePosixPath(found.path).name)
+            if found.is_dir:
+                waiting.append(path)
+            else:
+                yield path
