@@ -264,7 +264,7 @@ def test_a_key_that_is_not_valid_is_nobodys_and_one_that_is_has_its_name(
 
 
 def test_probes_and_the_figures_themselves_are_not_counted(server: Server) -> None:
-    for path in ("/healthz", "/readyz", "/metrics", "/internal/versions"):
+    for path in ("/healthz", "/readyz", "/metrics", "/internal/versions", "/internal/report"):
         asyncio.run(server._ask(path, None, lambda _: False, {}))
     assert server.observed == []
 

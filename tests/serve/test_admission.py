@@ -41,7 +41,7 @@ class Site:
         async def name(asking: Asking) -> dict[str, str]:
             return {"name": asking.name}
 
-        pages = ("/", "/healthz", "/readyz", "/metrics", "/internal/versions")
+        pages = ("/", "/healthz", "/readyz", "/metrics", "/internal/versions", "/internal/report")
         for path in (*pages, "/playground/app.js", "/v1/models"):
             app.get(path)(name)
 
@@ -174,7 +174,8 @@ def test_metrics_are_open_where_they_were_opened(file: Path) -> None:
     async def work(ask: Ask) -> None:
         for path in ("/metrics", "/internal/versions"):
             assert (await ask(path)).status_code == 200
-        assert (await ask("/v1/models")).status_code == 401
+        for path in ("/v1/models", "/internal/report"):
+            assert (await ask(path)).status_code == 401
 
     Site(KeyRing(file), open_metrics=True).visit(work)
 

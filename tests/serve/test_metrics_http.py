@@ -246,7 +246,7 @@ def test_a_timeout_is_an_error_also_of_a_stream_that_had_begun(fleet: Fleet) -> 
 
 
 def test_the_figures_are_for_those_with_a_key_and_strangers_are_no_label(fleet: Fleet) -> None:
-    for path in ("/metrics", "/internal/versions"):
+    for path in ("/metrics", "/internal/versions", "/internal/report"):
         assert httpx.get(f"{fleet.url}{path}", trust_env=False).status_code == 401
     before = fleet.total("requests_total", status="401")
     with fleet.client("bl-stranger") as http:
@@ -254,6 +254,16 @@ def test_the_figures_are_for_those_with_a_key_and_strangers_are_no_label(fleet: 
     assert within(5, lambda: fleet.total("requests_total", status="401") == before + 1)
     known = {dict(labels).get("key", "") for _, labels in fleet.metrics()}
     assert known <= {"", "app", "lab", "limited", "watcher"}
+
+
+def test_a_controller_elsewhere_learns_what_runs(fleet: Fleet) -> None:
+    with fleet.client("watcher") as http:
+        report = http.get("/internal/report").raise_for_status().json()
+    assert report["shares"] == {"7": 1.0, "8": 0.0}
+    assert set(report["languages"]) == {"7", "8"}
+    one = {"running": 1, "starting": 0}
+    assert report["engines"]["bayling-v7"] == report["engines"]["bayling-v8"] == one
+    assert report["troubles"] == {}
 
 
 def test_since_what_is_told_in_one_sentence(fleet: Fleet) -> None:

@@ -12,7 +12,13 @@ from opentelemetry.trace import StatusCode
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from bayling.serve.admission import METRICS_PATH, OPEN_FOLDER, OPEN_PATHS, VERSIONS_PATH
+from bayling.serve.admission import (
+    METRICS_PATH,
+    OPEN_FOLDER,
+    OPEN_PATHS,
+    REPORT_PATH,
+    VERSIONS_PATH,
+)
 from bayling.serve.logs import FIELDS
 from bayling.serve.observed import LEFT, Exchange, Observation, Observed, observing
 from bayling.serve.tracing import NOWHERE, Tracing
@@ -22,7 +28,7 @@ log = logging.getLogger(__name__)
 Sink = Callable[[Observed, Sequence[Exchange]], None]
 """Takes a request that is over, and its texts where they are kept. Returns at once."""
 
-_UNCOUNTED = OPEN_PATHS | {METRICS_PATH, VERSIONS_PATH}
+_UNCOUNTED = OPEN_PATHS | {METRICS_PATH, VERSIONS_PATH, REPORT_PATH}
 _ENDPOINTS = ("/v1/chat/completions", "/v1/completions", "/v1/translations", "/v1/models")
 _OTHER = "other"
 

@@ -28,6 +28,7 @@ OPEN_FOLDER = "/playground/"
 """The files of that page."""
 METRICS_PATH = "/metrics"
 VERSIONS_PATH = "/internal/versions"
+REPORT_PATH = "/internal/report"
 ANYBODY = "anybody"
 """The caller's name where no key is asked for."""
 

@@ -29,11 +29,24 @@ class ServedModel:
     name: str
     folders: Mapping[str, str]
     """Version → the exported folder on every node. Others are fetched from the registry."""
+    cache: str | None = None
+    """Where a node keeps what it fetched from an MLflow server. Without it each replica fetches
+    for itself."""
 
-    def folder(self, version: str) -> Path:
-        """A version's exported folder on this machine."""
+    def folder(self, version: str, *, weights: bool = True) -> Path:
+        """A version's exported folder on this machine.
+
+        Args:
+            weights: whether they are needed; without them there is a fraction to fetch.
+        """
         if version in self.folders:
             return Path(self.folders[version])
+        if self.cache is not None:
+            from bayling.serve import model_cache
+
+            return model_cache.folder(
+                Path(self.cache), self.tracking_uri, self.name, version, weights=weights
+            )
         from bayling.registry import models
 
         return models.fetch(self.tracking_uri, self.name, version)
@@ -52,6 +65,9 @@ class Arguments:
     """Of one engine replica."""
     listen: bool
     """Whether the API listens by itself instead of behind Ray Serve's proxy."""
+    api_on: str | None = None
+    """A resource that only the nodes have on which the API may be. It takes no CPUs, so that
+    Ray's autoscaler would not see that a node is not idle as long as the API is on it."""
 
     def write(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -69,6 +85,7 @@ class Arguments:
             cpus=written["cpus"],
             gpus=written["gpus"],
             listen=written["listen"],
+            api_on=written.get("api_on"),
         )
 
 
@@ -105,3 +122,16 @@ def applications(
         "deployments": [{"name": "Api", "user_config": {"shares": dict(shares)}}],
     }
     return {"applications": [*engines, api]}
+
+
+def service_config(
+    arguments: Arguments, shares: Mapping[str, float], leaving: Collection[str] = ()
+) -> dict[str, Any]:
+    """Everything that is to run on a cluster whose image has this package: a RayService's
+    `serveConfigV2`. Shares and leaving versions are those of `applications`."""
+    return {
+        # A node with a replica on it takes requests too; which ones get some is KubeRay's to say.
+        "proxy_location": "EveryNode",
+        "http_options": {"host": arguments.config.host, "port": arguments.config.port},
+        **applications(arguments, shares, {}, leaving),
+    }

@@ -50,6 +50,8 @@ log = logging.getLogger(__name__)
 API_REPLICAS = 1
 """Each of them watches over its share of the callers' limits."""
 _ENGINE_HEALTH_PERIOD_S = 2.0
+_A_PLACE = 0.001
+"""Of the resource that the API's nodes have: room for as many as there may be."""
 _TELL_WITHIN_S = 0.5
 """What a replica whose engine has ended gives its requests to be told so."""
 
@@ -178,11 +180,12 @@ class Api:
             arguments.served.name, self._version, tuple(arguments.config.adapter_folders)
         )
         self._ongoing: Counter[str] = Counter()
+        self._started = False
         self._loading: set[asyncio.Task[None]] = set()
-        readiness = Readiness()
+        self._readiness = Readiness()
 
         async def ready() -> None:
-            await readiness.check(engine_application(self._fleet.main.version))
+            await self._readiness.check(engine_application(self._fleet.main.version))
 
         self._fastapi = create_app(self._fleet, ready, arguments.config)
         front.install(
@@ -194,27 +197,36 @@ class Api:
             sinks=self._sinks(),
             tracing=tracing,
         )
-        self._fastapi.include_router(monitoring.router(self._ledger, self._reporter))
+        self._fastapi.include_router(
+            monitoring.router(self._ledger, self._reporter, self._report_with_engines)
+        )
         self._listener: Listener | None = None
 
     async def reconfigure(self, plan: dict[str, Any]) -> None:
         """What Serve calls at the start and with every new plan.
 
         Args:
-            plan: under `shares` each version's share of the traffic.
+            plan: under `shares` each version's share of the traffic; none where no version is
+                promoted yet.
         """
         self._fleet.take(plan["shares"])
         loading = asyncio.create_task(asyncio.to_thread(self._fleet.load))
-        if not self._fleet.versions:
+        if not self._started:
             await loading
+            self._started = True
         else:
             # Ray Serve sends this replica nothing until the call is over, and a version's files
             # may have to come from far away. `report` says what has been taken up.
             self._loading.add(loading)
-            loading.add_done_callback(self._loading.discard)
+            loading.add_done_callback(self._loaded)
         if self._arguments.listen and self._listener is None:
             config = self._arguments.config
             self._listener = await Listener.start(self._fastapi, config.host, config.port)
+
+    def _loaded(self, loading: asyncio.Task[None]) -> None:
+        self._loading.discard(loading)
+        if not loading.cancelled():
+            loading.exception()  # the fleet has logged it, and `report` says it
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """What Serve calls, where it listens itself, for the ASGI application to run."""
@@ -255,6 +267,10 @@ class Api:
             "ongoing": dict(self._ongoing),
         }
 
+    async def _report_with_engines(self) -> dict[str, Any]:
+        """The report, and what Ray Serve says of the `engines` of each application by name."""
+        return {**await self.report(), "engines": await self._readiness.engines()}
+
     async def figures(self, since: float) -> dict[str, Any]:
         """What each version did since a moment, in the whole fleet: see `monitoring.figures`."""
         return await monitoring.figures(self._ledger, self._reporter, since)
@@ -275,7 +291,7 @@ class Api:
 
     def _version(self, version: str) -> Version:
         config = self._arguments.config
-        folder = self._arguments.served.folder(version)
+        folder = self._arguments.served.folder(version, weights=False)
         serving = Serving.read(folder)
         application = engine_application(version)
         answering = Answering(
@@ -341,16 +357,19 @@ def api(arguments: dict[str, Any]) -> serve.Application:
     """The API before the engines of all versions."""
     own = Arguments.read(arguments)
     config = own.config
+    place: dict[str, Any] = {"num_cpus": 0}
+    if own.api_on is not None:
+        place["resources"] = {own.api_on: _A_PLACE}
     ledger = (
         serve.deployment(Ledger)
-        .options(name=LEDGER, num_replicas=1, ray_actor_options={"num_cpus": 0})
+        .options(name=LEDGER, num_replicas=1, ray_actor_options=place)
         .bind(own.served.name)
     )
     deployed = serve.deployment(Api if own.listen else serve.ingress()(Api))
     return deployed.options(
         name="Api",
         num_replicas=API_REPLICAS,
-        ray_actor_options={"num_cpus": 0},
+        ray_actor_options=place,
         # More than it takes: it refuses the rest itself, with a body that clients understand, and
         # Serve's own refusal has none.
         max_ongoing_requests=config.capacity + 1000,

@@ -1,23 +1,31 @@
-"""`/metrics` for Prometheus, and `/internal/versions` for whoever compares versions."""
+"""`/metrics` for Prometheus; `/internal/versions` and `/internal/report` for whoever compares
+versions and rolls them out."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
 from fastapi import APIRouter
 from starlette.responses import JSONResponse, Response
 
-from bayling.serve.admission import METRICS_PATH, VERSIONS_PATH
+from bayling.serve.admission import METRICS_PATH, REPORT_PATH, VERSIONS_PATH
 from bayling.serve.errors import Unavailable, from_engine
 from bayling.serve.ledger import RemoteLedger
 from bayling.serve.metrics import CONTENT_TYPE
 from bayling.serve.reporting import Reporter
 
 
-def router(ledger: RemoteLedger, reporter: Reporter) -> APIRouter:
-    """The routes. What other replicas saw in the last second may be missing from the answers."""
+def router(
+    ledger: RemoteLedger, reporter: Reporter, report: Callable[[], Awaitable[dict[str, Any]]]
+) -> APIRouter:
+    """The routes. What other replicas saw in the last second may be missing from the answers.
+
+    Args:
+        report: what a rollout has to know of this replica.
+    """
     routes = APIRouter()
 
     @routes.get(METRICS_PATH)
@@ -37,6 +45,11 @@ def router(ledger: RemoteLedger, reporter: Reporter) -> APIRouter:
             return JSONResponse(await figures(ledger, reporter, since))
         except Unavailable as error:
             raise from_engine(error) from None
+
+    @routes.get(REPORT_PATH)
+    async def rollout_report() -> JSONResponse:
+        """What runs, for a rollout controller that is not in the Ray cluster."""
+        return JSONResponse(await report())
 
     return routes
 
