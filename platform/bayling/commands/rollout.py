@@ -1,7 +1,8 @@
 """`bayling rollout start|status|undo`: a new version of the served model, and what became of it.
 
 The commands write to MLflow and read from it; the server, wherever it is, follows what is written
-there. `follow` is the loop that a server runs.
+there. `follow` is the loop that a server runs; on Kubernetes it is a command of its own
+(`rollout_follow.py`).
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bayling.commands import rollout_follow
 from bayling.errors import GateRefused, StageFailed, UserError
 
 if TYPE_CHECKING:
@@ -77,6 +79,7 @@ def register(commands: Any) -> None:
         )
     for parser in (status, undo):
         parser.add_argument("words", nargs="*", metavar="KEY=VALUE", help="overrides")
+    rollout_follow.register(verbs)
 
 
 def _verb(verbs: Any, name: str, text: str, work: Any) -> argparse.ArgumentParser:
@@ -94,6 +97,7 @@ def follow(
     recorded: Rollout,
     registered: Registered,
     stop: threading.Event,
+    told: Callable[[Mapping[str, Any]], None] = lambda said: None,
 ) -> None:
     """Carry out the rollouts of the configured model on a target until told to stop.
 
@@ -101,6 +105,7 @@ def follow(
         ask: asks a version for an answer (`bayling.serve.rollout.probes.Ask`).
         recorded: where the target stands; its serving version runs.
         registered: the registry when that was read.
+        told: after every look how things stand, in short.
     """
     from bayling.registry import runs
     from bayling.serve.rollout.controller import Controller
@@ -113,7 +118,7 @@ def follow(
         config.serve.rollout,
     )
     record = _record(config)
-    Controller(target, record, history, ask, config.serve, recorded, registered).run(stop)
+    Controller(target, record, history, ask, config.serve, recorded, registered).run(stop, told)
 
 
 def local_target(arguments: Arguments) -> Any:
@@ -125,21 +130,27 @@ def local_target(arguments: Arguments) -> Any:
     return LocalServe(partial(serving.apply, arguments), API, ENGINES)
 
 
-def beginning(config: Config) -> tuple[Rollout, Registered]:
+def beginning(config: Config, running: Collection[str] = ()) -> tuple[Rollout, Registered]:
     """Where a server that starts is, by the record, and the registry's state.
+
+    Args:
+        running: versions that a server runs already, beside which only the controller starts.
 
     Raises:
         UserError: no such model, alias or version.
     """
     from bayling.registry import models
-    from bayling.serve.rollout.controller import at_start
+    from bayling.serve.rollout.controller import at_start, beside
 
-    models.require_alias(config.tracking, config.registered_model, config.serve.alias)
-    record, at = _record(config), time.time()
+    record, at, alias = _record(config), time.time(), config.serve.alias
+    models.require_alias(config.tracking, config.registered_model, alias)
     registered = record.read()
-    recorded = at_start(registered, config.serve.alias, at)
+    if running:
+        recorded, registered = beside(registered, alias, at, running)
+    else:
+        recorded = at_start(registered, alias, at)
     if not record.has(recorded.serving):  # deleted since
-        recorded = at_start(replace(registered, status=None), config.serve.alias, at)
+        recorded = at_start(replace(registered, status=None), alias, at)
     return recorded, registered
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from rollout_place import Place
 from bayling.registry import runs
 from bayling.serve.config import ServeConfig
 from bayling.serve.rollout.config import RolloutConfig
-from bayling.serve.rollout.controller import Controller, at_start
+from bayling.serve.rollout.controller import Controller, at_start, beside
 from bayling.serve.rollout.history import History
 from bayling.serve.rollout.plan import Rollout, State
 from bayling.serve.rollout.record import Action, Record
@@ -39,9 +40,9 @@ class Server:
         self.place.apply({recorded.serving: 1.0}, ())
         self.take_over(recorded)
 
-    def take_over(self, recorded: Any = None) -> None:
+    def take_over(self, recorded: Any = None, registered: Any = None) -> None:
         """Another controller on the same place."""
-        registered = self.record.read()
+        registered = registered or self.record.read()
         experiment = runs.experiment_id(self.record.tracking_uri, "bayling", self._folder)
         self.controller = Controller(
             self.place,
@@ -347,3 +348,33 @@ def test_who_stops_says_so(server: Server) -> None:
     server.controller.close()
     status = server.record.read().status
     assert status is not None and status["stopped"] is True
+
+
+def test_a_champion_that_moved_while_nobody_followed_is_compared_where_people_are_served(
+    server: Server,
+) -> None:
+    assert server.status()["serving"] == "1"
+    server.killed()
+    server.move_champion("2")
+    registered = server.record.read()
+    alone, _ = beside(registered, "champion", time.time(), running=())
+    assert alone.serving == "2", "a server that starts protects nobody"
+    recorded, seen = beside(registered, "champion", time.time(), running=("1",))
+    assert recorded.serving == "1"
+    server.take_over(recorded, seen)
+    server.comes_to(State.canary, "2")
+    server.comes_to(State.full, "2")
+
+
+def test_how_things_stand_is_told_in_short_after_every_look(server: Server) -> None:
+    told: list[Any] = []
+    stop = threading.Event()
+
+    def hear(said: Any) -> None:
+        told.append(said)
+        stop.set()
+
+    server.place.broken["1"] = "holds no model"
+    server.controller.run(stop, hear)
+    assert (told[0]["serving"], told[0]["state"]) == ("1", "full")
+    assert told[0]["notice"] == "version 1 cannot run: holds no model"

@@ -12,8 +12,9 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -60,6 +61,29 @@ def at_start(registered: Registered, alias: str, at: float) -> Rollout:
     return Rollout(new=version, since=at, reason="what the server began with")
 
 
+def beside(
+    registered: Registered, alias: str, at: float, running: Collection[str]
+) -> tuple[Rollout, Registered]:
+    """Where a controller that starts beside a server is, and the registry as it is to see it.
+
+    While the version that the record says serves is running, people are being served, and an
+    alias that moved meanwhile begins a rollout like any other: it is made to be seen moving.
+
+    Args:
+        registered: must have the alias.
+        running: the versions that the server is to run.
+    """
+    status = registered.status or {}
+    try:
+        recorded = Rollout.read(status["rollout"])
+        known = str(status["alias"])
+    except (KeyError, TypeError, ValueError):
+        return at_start(registered, alias, at), registered
+    if recorded.serving not in running:
+        return at_start(registered, alias, at), registered
+    return recorded, replace(registered, aliases={**registered.aliases, alias: known})
+
+
 class Controller:
     """Carries out the rollouts of one registered model on one target."""
 
@@ -95,18 +119,30 @@ class Controller:
         self._warming: tuple[str, Future[Warmth]] | None = None
         self._applied: tuple[dict[str, float], tuple[str, ...]] | None = None
         self._told = self._row = float("-inf")
-        self._blind = False
+        self._unseen = ""
+        """Why it was not seen at the last look what runs."""
+        self._broken = ""
+        """Why the version that serves cannot, as far as was seen."""
         self._shares = {recorded.serving: 1.0}
         """Those that held at the last look."""
 
-    def run(self, stop: threading.Event) -> None:
-        """Carry rollouts out until told to stop, and say so in the record."""
+    def run(
+        self,
+        stop: threading.Event,
+        told: Callable[[Mapping[str, Any]], None] = lambda said: None,
+    ) -> None:
+        """Carry rollouts out until told to stop, and say so in the record.
+
+        Args:
+            told: after every look how things stand, in short.
+        """
         try:
             while not stop.wait(self._config.poll_s):
                 try:
                     self.tick()
                 except Exception:  # serving must not end for it
                     log.exception("the rollout controller stumbled")
+                told(self._summary())
         finally:
             self.close()
 
@@ -146,11 +182,12 @@ class Controller:
         try:
             seen = Observation.read(self._target.observe(since))
         except Exception as error:
-            if not self._blind:
+            if not self._unseen:
                 log.warning("what runs cannot be seen at the moment: %s", error)
-            self._blind = True
+            self._unseen = str(error).partition("\n")[0] or type(error).__name__
             return None
-        self._blind = False
+        self._unseen = ""
+        self._broken = seen.of(self.rollout.serving).failed or ""
         if seen.shares is not None:
             self._shares = seen.shares
         return seen
@@ -346,6 +383,24 @@ class Controller:
             "heartbeat_every_s": max(_HEARTBEAT_S, self._config.poll_s),
             "owner": self._owner,
             "stopped": False,
+        }
+
+    def _summary(self) -> dict[str, Any]:
+        now = self.rollout
+        notices = [*self._notices.values()]
+        if self._unseen:
+            notices.append(f"what runs cannot be seen at the moment: {self._unseen}")
+        if self._broken:
+            notices.append(f"version {now.serving} cannot run: {self._broken}")
+        if self._mailbox.trouble is not None:
+            notices.append(f"MLflow does not answer: {self._mailbox.trouble}")
+        return {
+            "following": self._record.name,
+            "version": now.new,
+            "serving": now.serving,
+            "state": now.state.value,
+            "reason": now.reason,
+            "notice": "; ".join(notices),
         }
 
     def _another_one(self, registered: Registered | None) -> str | None:

@@ -22,6 +22,13 @@ _MOST = 1000
 """Letters that wait. Of a server that is away for days the oldest are let go."""
 
 
+def hurry() -> None:
+    """Have MLflow's client give up soon, in this process. Left alone it retries for minutes; a
+    controller's next round is the retry."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+
+
 class Mailbox:
     """Reads the registry now and then, and writes to it what it was given."""
 
@@ -40,9 +47,7 @@ class Mailbox:
         self._carrying = self._closing = False
         self.trouble: str | None = None
         """Why MLflow could not be asked the last time; None when it could."""
-        # MLflow itself retries for minutes: here the next round is the retry.
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+        hurry()
         self._thread = threading.Thread(target=self._run, daemon=True, name="rollout record")
         self._thread.start()
 
