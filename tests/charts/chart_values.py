@@ -23,6 +23,20 @@ GPUS = {
     "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
     "priorityClassName": "low",
 }
+TWO_GPUS = {
+    "requests": {"cpu": "8", "memory": "64Gi", "nvidia.com/gpu": 2},
+    "limits": {"cpu": "8", "memory": "64Gi", "nvidia.com/gpu": 2},
+}
+CPUS = {
+    "name": "engines",
+    "replicas": 1,
+    "minReplicas": 1,
+    "maxReplicas": 4,
+    "resources": {
+        "requests": {"cpu": "500m", "memory": "3Gi"},
+        "limits": {"cpu": "1", "memory": "4Gi"},
+    },
+}
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 
 VALUES: dict[str, dict[str, dict[str, Any]]] = {
@@ -149,5 +163,117 @@ VALUES: dict[str, dict[str, dict[str, Any]]] = {
                 "mlflowFrom": [{"namespaceSelector": {"matchLabels": {"ingress": "yes"}}}],
             },
         },
-    }
+    },
+    "serving": {
+        "default": {},
+        "scale-to-zero": {
+            "config": {"min_replicas": 0, "downscale_to_zero_delay_s": 300},
+            "ray": {"workers": [{**CPUS, "replicas": 0, "minReplicas": 0}]},
+        },
+        "gpus-vllm": {
+            "team": "translators",
+            "device": "cuda",
+            "image": {"repository": "registry.example.com/bayling", "pullSecrets": ["registry"]},
+            "config": {
+                "engine": "vllm",
+                "tensor_parallel": 2,
+                "adapters": ["formal:/models/formal"],
+                "rollout": {"steps": [0.1, 0.5], "min_samples": 100},
+            },
+            "ray": {
+                "workers": [{**GPUS, "resources": TWO_GPUS}],
+                "drainSeconds": 600,
+                "protectHead": True,
+                "authSecret": "token",
+                "volumes": [{"name": "models", "persistentVolumeClaim": {"claimName": "models"}}],
+                "volumeMounts": [{"name": "models", "mountPath": "/models"}],
+            },
+            "cache": {"existingClaim": "cache"},
+        },
+        "ingress": {
+            "ingress": {
+                "enabled": True,
+                "className": "nginx",
+                "host": "translate.example.com",
+                "tlsSecret": "certificate",
+            },
+            "networkPolicy": {
+                "apiFrom": [
+                    {"podSelector": {"matchLabels": {"app": "web"}}},
+                    {"namespaceSelector": {"matchLabels": {"ingress": "yes"}}},
+                ]
+            },
+        },
+        "gateway": {
+            "gateway": {
+                "enabled": True,
+                "parentRefs": [{"name": "public", "namespace": "gateways", "sectionName": "https"}],
+                "hostnames": ["translate.example.com"],
+                "timeout": "10m",
+            }
+        },
+        "redis": {
+            "faultTolerance": {
+                "enabled": True,
+                "redisAddress": "redis.ml.svc:6380",
+                "existingSecret": "redis",
+                "usernameKey": "user",
+            },
+            "networkPolicy": {"redisCidr": "10.2.0.0/16", "operatorNamespace": "kuberay"},
+            "ray": {"api": {"nodeSelector": {"pool": "cpu"}, "priorityClassName": "high"}},
+        },
+        "redis-open": {"faultTolerance": {"enabled": True, "redisAddress": "redis:6379"}},
+        "secrets-of-ones-own": {
+            "keys": {"generate": False, "existingSecret": "customers"},
+            "mlflow": {"existingSecret": "account"},
+        },
+        "another-namespaces-mlflow": {
+            "mlflow": {
+                "trackingUri": "http://bayling-mlflow.ml.svc:5000",
+                "existingSecret": "account",
+            },
+        },
+        "open-mlflow": {"mlflow": {"auth": False, "trackingUri": "https://mlflow.example.com"}},
+        "monitoring": {
+            "monitoring": {"enabled": True, "labels": {"release": "prometheus"}},
+            "networkPolicy": {"monitoringNamespace": "monitoring"},
+            "ray": {"workers": [{**CPUS, "replicas": 3, "minReplicas": 3}]},
+        },
+        "fixed-size": {
+            "ray": {
+                "autoscaling": False,
+                "upgrade": "None",
+                "workers": [
+                    {**CPUS, "replicas": 2, "minReplicas": 2},
+                    {**CPUS, "name": "spot", "tolerations": [{"key": "spot"}]},
+                ],
+            },
+        },
+        "no-network-policies": {"networkPolicy": {"enabled": False}},
+        "everything-else": {
+            "fullnameOverride": "translator",
+            "commonLabels": {"example.com/cost": "nlp"},
+            "image": {"repository": "registry.example.com/bayling", "digest": DIGEST},
+            "model": "bayling-13b",
+            "config": {
+                "alias": "staging",
+                "identity": {"institute": 'A "B" & C\'s, 百聆'},
+                "tracing": {"endpoint": "http://collector:4318/v1/traces", "share": 0.1},
+                "cors_origins": ["https://example.org"],
+                "kv_cache_gib": None,
+            },
+            "controller": {
+                "nodeSelector": {"pool": "cpu"},
+                "tolerations": [{"key": "pool", "value": "cpu"}],
+                "priorityClassName": "high",
+            },
+            "service": {"type": "LoadBalancer", "annotations": {"a": "b"}},
+            "podDisruptionBudget": {"enabled": False},
+            "networkPolicy": {
+                "apiServerCidr": "10.0.0.1/32",
+                "rayEgress": [{"ports": [{"port": 4318, "protocol": "TCP"}]}],
+            },
+            "monitoring": {"enabled": True, "rules": {"enabled": False}},
+        },
+    },
 }

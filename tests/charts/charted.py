@@ -18,7 +18,9 @@ KUBERAY = "ray.io/v1"
 PROMETHEUS = (
     "monitoring.coreos.com/v1/ServiceMonitor",
     "monitoring.coreos.com/v1/PodMonitor",
+    "monitoring.coreos.com/v1/PrometheusRule",
 )
+GATEWAY = "gateway.networking.k8s.io/v1"
 
 Object = dict[str, Any]
 
@@ -49,7 +51,7 @@ def files(
     *,
     release: str = "first",
     namespace: str = "ml",
-    apis: tuple[str, ...] = (KUBERAY, *PROMETHEUS),
+    apis: tuple[str, ...] = (KUBERAY, GATEWAY, *PROMETHEUS),
 ) -> dict[str, str]:
     """Template → text, in a cluster that knows these APIs beside Kubernetes' own.
 

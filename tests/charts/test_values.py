@@ -375,6 +375,7 @@ def test_the_version_of_chart_and_package_is_one() -> None:
 
 
 def test_rays_version_is_the_one_of_the_constraints() -> None:
-    values = yaml.safe_load((CHARTS / "platform" / "values.yaml").read_text(encoding="utf-8"))
     pins = Path(CHARTS.parent / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    assert f"ray=={values['ray']['version']}" in pins
+    for name in VALUES:
+        values = yaml.safe_load((CHARTS / name / "values.yaml").read_text(encoding="utf-8"))
+        assert f"ray=={values['ray']['version']}" in pins
