@@ -17,8 +17,9 @@ from bayling.commands.rollout import beginning
 from bayling.config import compose
 from bayling.registry import runs
 from bayling.serve.config import ServeConfig
+from bayling.serve.rollout.beginning import at_start
 from bayling.serve.rollout.config import RolloutConfig
-from bayling.serve.rollout.controller import Controller, at_start
+from bayling.serve.rollout.controller import Controller
 from bayling.serve.rollout.history import History
 from bayling.serve.rollout.plan import Rollout, State
 from bayling.serve.rollout.record import Record

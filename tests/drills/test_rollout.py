@@ -25,8 +25,9 @@ from bayling.registry import runs
 from bayling.scale import ScaleConfig
 from bayling.serve import run
 from bayling.serve.application import API, ENGINES, ServedModel, engine_application
+from bayling.serve.rollout.beginning import at_start
 from bayling.serve.rollout.config import RolloutConfig
-from bayling.serve.rollout.controller import Controller, at_start
+from bayling.serve.rollout.controller import Controller
 from bayling.serve.rollout.history import History
 from bayling.serve.rollout.plan import Rollout, State
 from bayling.serve.rollout.record import Record

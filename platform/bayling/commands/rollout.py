@@ -140,7 +140,7 @@ def beginning(config: Config, running: Collection[str] = ()) -> tuple[Rollout, R
         UserError: no such model, alias or version.
     """
     from bayling.registry import models
-    from bayling.serve.rollout.controller import at_start, beside
+    from bayling.serve.rollout.beginning import at_start, beside
 
     record, at, alias = _record(config), time.time(), config.serve.alias
     models.require_alias(config.tracking, config.registered_model, alias)

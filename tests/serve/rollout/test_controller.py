@@ -13,8 +13,9 @@ from rollout_place import Place
 
 from bayling.registry import runs
 from bayling.serve.config import ServeConfig
+from bayling.serve.rollout.beginning import at_start, beside
 from bayling.serve.rollout.config import RolloutConfig
-from bayling.serve.rollout.controller import Controller, at_start, beside
+from bayling.serve.rollout.controller import Controller
 from bayling.serve.rollout.history import History
 from bayling.serve.rollout.plan import Rollout, State
 from bayling.serve.rollout.record import Action, Record

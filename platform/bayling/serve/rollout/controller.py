@@ -12,9 +12,8 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -40,50 +39,6 @@ _FINISH_WITHIN_S = 10.0
 """After the longest time that a request may take, for it to be really over."""
 
 
-def at_start(registered: Registered, alias: str, at: float) -> Rollout:
-    """Where a server that starts is: what an earlier one recorded, if the alias has not moved.
-
-    A server that starts has no conversations to protect. A champion that is new goes into full
-    traffic; one that was rolled back, or was on its way, does not.
-
-    Args:
-        registered: must have the alias.
-    """
-    version = registered.aliases[alias]
-    status = registered.status or {}
-    if status.get("alias") == version:
-        try:
-            recorded = Rollout.read(status["rollout"])
-        except (KeyError, TypeError, ValueError) as error:
-            log.warning("the recorded rollout cannot be read and is left alone: %r", error)
-        else:
-            return recorded
-    return Rollout(new=version, since=at, reason="what the server began with")
-
-
-def beside(
-    registered: Registered, alias: str, at: float, running: Collection[str]
-) -> tuple[Rollout, Registered]:
-    """Where a controller that starts beside a server is, and the registry as it is to see it.
-
-    While the version that the record says serves is running, people are being served, and an
-    alias that moved meanwhile begins a rollout like any other: it is made to be seen moving.
-
-    Args:
-        registered: must have the alias.
-        running: the versions that the server is to run.
-    """
-    status = registered.status or {}
-    try:
-        recorded = Rollout.read(status["rollout"])
-        known = str(status["alias"])
-    except (KeyError, TypeError, ValueError):
-        return at_start(registered, alias, at), registered
-    if recorded.serving not in running:
-        return at_start(registered, alias, at), registered
-    return recorded, replace(registered, aliases={**registered.aliases, alias: known})
-
-
 class Controller:
     """Carries out the rollouts of one registered model on one target."""
 
@@ -100,7 +55,7 @@ class Controller:
         """
         Args:
             ask: asks a version for an answer, outside the traffic.
-            recorded: what `at_start` said; its `serving` version is being served.
+            recorded: what `beginning.at_start` said; its `serving` version is being served.
             registered: the registry at that moment.
         """
         self._target, self._history, self._ask = target, history, ask
