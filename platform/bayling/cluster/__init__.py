@@ -1,1 +1,1 @@
-"""Where it runs: this machine, or a Ray cluster that is already there."""
+"""Where it runs: this machine, a Ray cluster that is already there, or Kubernetes."""
