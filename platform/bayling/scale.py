@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from bayling import accelerators
 from bayling.errors import UserError
+from bayling.pods import KubernetesConfig
 
 
 class Device(Enum):
@@ -43,8 +44,11 @@ class ScaleConfig:
     """Ray's shared memory on this machine, when a local cluster is started."""
     ray_address: str | None = None
     """An existing Ray cluster; without one, a local one lives as long as the command."""
+    kubernetes: KubernetesConfig = field(default_factory=KubernetesConfig)
+    """How `bayling submit` makes pods of it."""
 
     def validate(self) -> None:
+        self.kubernetes.validate()
         for key in ("workers", "cpus_per_worker", "engines", "gpus_per_node"):
             if getattr(self, key) < 1:
                 raise UserError(f"scale.{key} must be at least 1, not {getattr(self, key)}")

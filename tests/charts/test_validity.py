@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import time
-from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
-import yaml
 from chart_values import VALUES
 from charted import CASES, CHARTS, KUBERAY, Case, called, chart, files, objects_of
+from crds import validator
 from helm_python import Config, lint
 from kubernetes_validate import latest_version, validate
 
@@ -83,33 +80,7 @@ def test_kuberay_knows_every_field(case: Case) -> None:
         pytest.skip("BAYLING_CRD_DIR is not set")
     for each in objects_of(case):
         if each["apiVersion"] == KUBERAY:
-            _validator(folder, each["kind"]).validate(each)
-
-
-@functools.cache
-def _validator(folder: str, kind: str) -> jsonschema.protocols.Validator:
-    path = Path(folder) / f"ray.io_{kind.lower()}s.yaml"
-    crd = yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader)
-    (version,) = [v for v in crd["spec"]["versions"] if v["name"] == "v1"]
-    schema = version["schema"]["openAPIV3Schema"]
-    return jsonschema.Draft202012Validator(_strict(schema))
-
-
-def _strict(schema: Any) -> Any:
-    """Refuses unknown fields, which the API server would drop without a word."""
-    if isinstance(schema, list):
-        return [_strict(each) for each in schema]
-    if not isinstance(schema, dict):
-        return schema
-    made = {key: _strict(value) for key, value in schema.items()}
-    if made.pop("x-kubernetes-int-or-string", False):
-        made.pop("anyOf", None)
-        made["type"] = ["integer", "string"]
-    closed = "properties" in made and made.get("type") == "object"
-    if closed and not made.get("x-kubernetes-preserve-unknown-fields"):
-        # `metadata` of the object itself is the API server's to check.
-        made.setdefault("additionalProperties", False)
-    return made
+            validator(folder, each["kind"]).validate(each)
 
 
 @every_case
