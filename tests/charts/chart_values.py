@@ -117,6 +117,15 @@ VALUES: dict[str, dict[str, dict[str, Any]]] = {
                 }
             },
         },
+        "jobs-on-many-nodes": {
+            "jobs": {
+                "gpuImage": {"repository": "registry.example.com/bayling-gpu", "digest": DIGEST},
+                "storage": {"size": "2Ti", "storageClass": "efs", "accessMode": "ReadWriteMany"},
+            },
+            "networkPolicy": {"operatorNamespace": "kuberay"},
+        },
+        "jobs-with-their-own-storage": {"jobs": {"storage": {"existingClaim": "nfs"}}},
+        "jobs-without-storage": {"jobs": {"storage": {"enabled": False}}},
         "team-namespace": {
             "mlflow": {"enabled": False, "auth": {"jobs": {"existingSecret": "jobs"}}},
             "jobs": {"trackingUri": "http://bayling-mlflow.ml.svc:5000"},

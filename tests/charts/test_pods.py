@@ -8,6 +8,7 @@ import pytest
 from chart_values import VALUES
 from charted import CASES, Case, Object, called, objects, objects_of
 from pods import Pod, pods, selected
+from submitted import jobs_of
 
 pytestmark = pytest.mark.unit
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
@@ -150,7 +151,7 @@ def _names(found: list[Object], kind: str) -> set[str]:
 @every_case
 def test_selectors_choose_the_pods_they_are_for(case: Case) -> None:
     found = objects_of(case)
-    everyone = pods(found)
+    everyone = pods([*found, *jobs_of(case, found)])
     for each in found:
         spec = each.get("spec", {})
         if each["kind"] in ("Deployment", "StatefulSet"):

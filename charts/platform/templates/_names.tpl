@@ -64,6 +64,13 @@ bayling/team: {{ . }}
 {{- include "platform.reference" (dict "repository" .Values.image.repository "tag" $tag "digest" .Values.image.digest) -}}
 {{- end -}}
 
+{{/* Jobs on GPUs have an image of their own: the same packages, with CUDA. */}}
+{{- define "platform.jobs.gpuImage" -}}
+{{- $image := .Values.jobs.gpuImage -}}
+{{- $tag := default (printf "%s-gpu" .Chart.AppVersion) $image.tag -}}
+{{- include "platform.reference" (dict "repository" (default .Values.image.repository $image.repository) "tag" $tag "digest" $image.digest) -}}
+{{- end -}}
+
 {{/* MLflow's image, or that of a group of Ray workers: what is not given is the project image's. */}}
 {{- define "platform.otherImage" -}}
 {{- $common := .root.Values.image -}}

@@ -32,3 +32,18 @@ podSelector:
     - {port: {{ .Values.networkPolicy.databasePort }}, protocol: TCP}
 {{- end -}}
 {{- end -}}
+
+{{/* From Ray's pods, those of jobs included, to MLflow. */}}
+{{- define "platform.network.toMlflow" -}}
+{{- if .Values.jobs.trackingUri -}}
+{{- $port := regexFind ":[0-9]+$" (urlParse .Values.jobs.trackingUri).host | trimPrefix ":" -}}
+# MLflow is elsewhere; a policy cannot name it by its address.
+- ports:
+    - {port: {{ default (ternary 443 80 (hasPrefix "https:" .Values.jobs.trackingUri)) $port }}, protocol: TCP}
+{{- else -}}
+- to:
+    - {{ include "platform.network.component" (dict "root" . "component" "mlflow") | nindent 6 | trim }}
+  ports:
+    - {port: 5000, protocol: TCP}
+{{- end -}}
+{{- end -}}
