@@ -84,6 +84,7 @@ def connect(
     """
     from kubernetes import client
     from kubernetes.config.config_exception import ConfigException
+    from yaml import YAMLError  # type: ignore[import-untyped]
 
     loader: Any = importlib.import_module("kubernetes.config")  # has no annotations
     settings = client.Configuration()
@@ -103,7 +104,14 @@ def connect(
                     path, context=context, client_configuration=settings, persist_config=False
                 )
                 contexts, active = loader.list_kube_config_contexts(path)
-            except (ConfigException, OSError, ValueError, KeyError, TypeError) as error:
+            except (
+                ConfigException,
+                OSError,
+                ValueError,
+                KeyError,
+                TypeError,
+                YAMLError,
+            ) as error:
                 raise UserError(_no_kubeconfig(path, context, error)) from None
         if context:
             active = next(each for each in contexts if each["name"] == context)
