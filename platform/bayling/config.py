@@ -39,7 +39,11 @@ class Config:
     """Where base weights lie; on a cluster, storage that every node sees."""
     tracking_uri: str | None = None
     """Where MLflow keeps runs and models; without it, a file in `output_dir`."""
-    experiment: str = "bayling"
+    experiment: str = ""
+    """In MLflow; empty for `bayling`, and with a team for `bayling-TEAM`."""
+    team: str | None = None
+    """Whose work it is: a tag of every run in MLflow, and the experiment. In a cluster the team's
+    queue and the label by which costs are summed, too."""
     registered_model: str = "bayling"
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -58,6 +62,11 @@ class Config:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
             raise UserError(
                 f"name={self.name!r} names a folder: use letters, digits, '.', '_' and '-'"
+            )
+        if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", self.team or "none"):
+            raise UserError(
+                f"team={self.team!r} names a queue and an experiment: use at most 63 small "
+                "letters, digits and '-'"
             )
         for group in GROUPS:
             getattr(self, group).validate()
@@ -130,6 +139,7 @@ def compose(overrides: list[str]) -> Config:
         config.serve.keys_file = str(Path(config.serve.keys_file).expanduser().absolute())
     config.tracking_uri = config.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or None
     config.validate()
+    config.experiment = config.experiment or "-".join(filter(None, ("bayling", config.team)))
     return config
 
 

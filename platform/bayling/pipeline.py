@@ -7,12 +7,13 @@ that name, so that going back to an earlier setting finds the earlier output.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import uuid
 from collections import defaultdict
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,6 +25,7 @@ from bayling.errors import GateRefused, UserError
 from bayling.stage import Context, Manifest, TrackedRun, fingerprint
 from bayling.train import placement
 from bayling.weights.fetch import ensure
+from bayling.weights.lock import held
 
 
 class Watcher(Protocol):
@@ -318,16 +320,36 @@ class Pipeline:
                 stage=stage,
                 parent=parent,
                 config=self.config,
+                labels=self.labels(),
             )
         )
+
+    def labels(self) -> dict[str, str]:
+        """Tags that all runs of this pipeline have: whose work it is, and which job does it."""
+        from bayling.registry import runs
+
+        found = {runs.TEAM: self.config.team, runs.JOB: os.environ.get("BAYLING_JOB")}
+        return {tag: value for tag, value in found.items() if value}
 
     def _stage(
         self, name: str, position: str, parent: str | None, take_down: bool = True
     ) -> Manifest:
         # In a sweep several pipelines share a data stage, and there is one champion.
         what = "champion" if name in ("promote", "serve") else str(self.folder(name))
-        with _BUSY[what]:
+        with _BUSY[what], self._held(name):
             return self._stage_alone(name, position, parent, take_down)
+
+    def _held(self, name: str) -> AbstractContextManager[object]:
+        """Jobs on a cluster may share a stage (those of a sweep, or train and pipeline): one works
+        on it, the others wait and find it done."""
+        if "BAYLING_JOB" not in os.environ:
+            return nullcontext()
+
+        def waiting(owner: str) -> None:
+            self.watcher.progress(f"waiting for {owner}, which works on the {name} stage", 0, 0)
+
+        lock = self.config.folder / f".{name}-{self.fingerprints[name][:12]}.lock"
+        return held(lock, waiting)
 
     def _stage_alone(
         self, name: str, position: str, parent: str | None, take_down: bool
@@ -362,8 +384,9 @@ class Pipeline:
             manifest = STAGES[name].run(self.config, context)
             manifest = replace(manifest, seconds=round(time.monotonic() - started, 2))
             manifest.write(folder)
-            from bayling.registry import runs
+            from bayling.registry import costs, runs
 
+            runs.log_metrics(tracked, costs.of_stage(manifest, self.config.scale))
             runs.log_file(tracked, folder / "manifest.json")
         self.watcher.done(name, manifest, folder)
         return manifest

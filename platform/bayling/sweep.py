@@ -62,6 +62,7 @@ def run(
         key=fingerprint(prints),
         stage="sweep",
         config={"sweep": [overrides for overrides, _ in configs]},
+        labels=first.labels(),
     )
     results: list[Any] = [None] * len(configs)
     waiting: queue.SimpleQueue[int] = queue.SimpleQueue()

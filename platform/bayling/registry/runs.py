@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import getpass
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 KEY = "bayling.key"
 STAGE = "bayling.stage"
+TEAM = "bayling.team"
+JOB = "bayling.job"
+"""The submitted job that a run was made, or gone on with, in."""
 _PARENT = "mlflow.parentRunId"
 _CONNECT_SECONDS = 5.0
 
@@ -111,8 +114,13 @@ def open_run(
     stage: str,
     parent: str | None = None,
     config: Any = None,
+    labels: Mapping[str, str] | None = None,
 ) -> TrackedRun:
-    """Begin a run, or go on in the unfinished one of the same key and parent."""
+    """Begin a run, or go on in the unfinished one of the same key and parent.
+
+    Args:
+        labels: further tags, set in either case.
+    """
     mlflow = client(tracking_uri)
     clauses = [f"tags.`{KEY}` = '{key}'", f"tags.`{STAGE}` = '{stage}'"]
     if parent:
@@ -122,8 +130,10 @@ def open_run(
     if unfinished:
         run = unfinished[0]
         mlflow.update_run(run.info.run_id, status="RUNNING")
+        for tag, value in (labels or {}).items():
+            mlflow.set_tag(run.info.run_id, tag, value)
     else:
-        tags = {KEY: key, STAGE: stage}
+        tags = {KEY: key, STAGE: stage, **(labels or {})}
         with suppress(Exception):  # a container's user may have no name
             tags["mlflow.user"] = getpass.getuser()
         if parent:
