@@ -13,7 +13,17 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bayling import __version__
-from bayling.commands import data, key, model, plan, rollout, translate
+from bayling.commands import (
+    data,
+    job,
+    key,
+    model,
+    plan,
+    preflight,
+    rollout,
+    submit,
+    translate,
+)
 from bayling.errors import GateRefused, StageFailed, UserError
 
 if TYPE_CHECKING:
@@ -33,6 +43,7 @@ _EPILOG = """examples:
   bayling run train.learning_rate=1e-3       only training and what comes after it runs again
   bayling run -m train.learning_rate=1e-3,2e-3
   bayling plan recipe=bayling-7b scale=cluster    what a run will take; runs nothing
+  bayling submit train recipe=bayling-7b scale=cluster    the same as a job on Kubernetes
   bayling serve recipe=quickstart            then, in another terminal:
   bayling translate "in 5 days" --to sw
   bayling rollout status                     how a new version takes over
@@ -50,8 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # A terminal that hangs up, or an orchestrator that stops a job, is an interruption too.
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        words = data.one_word(sys.argv[1:] if argv is None else argv)
-        arguments = _parser().parse_args(words)
+        arguments = _parsed(data.one_word(sys.argv[1:] if argv is None else argv))
         return int(arguments.work(arguments) or 0)
     except (UserError, StageFailed, GateRefused) as error:
         print(f"bayling: {error}", file=sys.stderr)
@@ -71,6 +81,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _interrupt(number: int, frame: Any) -> None:
     raise KeyboardInterrupt
+
+
+def _parsed(argv: Sequence[str]) -> argparse.Namespace:
+    """Options and overrides in any order, which argparse alone does not take."""
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(argv)
+    if wrong := [text for text in rest if text.startswith("-") or "overrides" not in arguments]:
+        parser.error(f"unrecognized arguments: {' '.join(wrong)}")
+    if rest:
+        arguments.overrides = [*arguments.overrides, *rest]
+    return arguments
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -108,6 +129,9 @@ def _parser() -> argparse.ArgumentParser:
             )
     data.register(commands)
     plan.register(commands)
+    submit.register(commands)
+    job.register(commands)
+    preflight.register(commands)
     model.register(commands)
     key.register(commands)
     rollout.register(commands)
