@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,8 @@ class Log:
     """(time, text)"""
     breaks: list[int] = field(default_factory=list)
     """Bytes after which each connection breaks; beyond these none does."""
+    quiet_s: float = 0
+    """How long a connection stays open after the last line."""
     asked: list[dict[str, str]] = field(default_factory=list)
     """The queries, as they came."""
 
@@ -151,7 +154,8 @@ class ApiServer:
             if dry:
                 return 201, body
             made = json.loads(json.dumps(body))
-            made["metadata"] |= {"uid": f"uid-{name}", "creationTimestamp": "2026-01-01T00:00:00Z"}
+            now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            made["metadata"] |= {"uid": f"uid-{name}", "creationTimestamp": now}
             made["spec"].setdefault("suspend", False)
             self.rayjobs[name] = made
             self._record("ADDED", made)
@@ -321,6 +325,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if data:
             self._chunk(data)
+        time.sleep(log.quiet_s)
         self._chunk(b"")
 
     def _begin(self, kind: str) -> None:

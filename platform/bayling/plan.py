@@ -261,7 +261,7 @@ def _pods(scale: ScaleConfig, workers: int, memory: Memory) -> tuple[Pods, ...]:
     """The head, and a pod a node: workers of one node share memory and /dev/shm."""
     store = scale.object_store_mb * 2**20
     gpu = scale.device is Device.cuda
-    on_node = min(workers, scale.gpus_per_node) if gpu else 1
+    on_node = min(workers, scale.workers_per_pod)
     # A CPU's worker is in `total`; a GPU's has `host` beside the device.
     each = memory.host if gpu else memory.total
     shared = store + (_SHARED if gpu else 0)

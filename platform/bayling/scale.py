@@ -7,7 +7,7 @@ from enum import Enum
 
 from bayling import accelerators
 from bayling.errors import UserError
-from bayling.pods import KubernetesConfig
+from bayling.pods import KubernetesConfig, Network
 
 
 class Device(Enum):
@@ -52,6 +52,11 @@ class ScaleConfig:
         for key in ("workers", "cpus_per_worker", "engines", "gpus_per_node"):
             if getattr(self, key) < 1:
                 raise UserError(f"scale.{key} must be at least 1, not {getattr(self, key)}")
+        if self.device is Device.cpu and self.kubernetes.network is not Network.tcp:
+            raise UserError(
+                f"scale.kubernetes.network={self.kubernetes.network.value} is for GPUs: choose a "
+                "scale with scale.device=cuda, or network=tcp"
+            )
         if self.min_workers is not None and not 1 <= self.min_workers <= self.workers:
             raise UserError(
                 f"scale.min_workers={self.min_workers} must lie between 1 and "
@@ -78,6 +83,13 @@ class ScaleConfig:
                 f"scale.object_store_mb must be at least 80 (Ray's minimum), "
                 f"not {self.object_store_mb}"
             )
+
+    @property
+    def workers_per_pod(self) -> int:
+        """How many training processes share a pod on Kubernetes: those of a node, with GPUs."""
+        if self.kubernetes.workers_per_pod is not None:
+            return self.kubernetes.workers_per_pod
+        return self.gpus_per_node if self.device is Device.cuda else 1
 
     @property
     def gpus_per_worker(self) -> int:

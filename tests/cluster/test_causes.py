@@ -153,7 +153,7 @@ def test_an_error_of_the_stage_is_its_own_last_sentence() -> None:
         "bayling: scale.workers=2 needs 2 CPUs and the Ray cluster has 1: lower scale.workers",
         "",
         "----------------",
-        "Job 'a-job-abc' failed",
+        "\x1b[31mJob 'a-job-abc' failed\x1b[39m",
         "----------------",
         "Status message: Job entrypoint command failed with exit code 2, last available logs",
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from api_server import ApiServer, Log, kubeconfig, pod, serving, status
 
 from bayling.cluster import following, rayjob
 from bayling.cluster.kubernetes_api import Cluster, Unreachable, connect
+from bayling.cluster.kubernetes_jobs import State
 from bayling.cluster.pod_logs import Tail
 from bayling.cluster.screen import Screen
 from bayling.errors import StageFailed
@@ -100,11 +102,12 @@ def test_what_comes_after_is_read_from_the_last_second_on(api: ApiServer, cluste
     assert log.asked[1]["sinceTime"] == "2026-01-01T10:00:00Z"
 
 
-def _job(api: ApiServer, name: str = "a-job") -> None:
+def _job(api: ApiServer, name: str = "a-job", age_s: float = 0) -> None:
+    made = datetime.now(UTC) - timedelta(seconds=age_s)
     api.rayjobs[name] = {
         "apiVersion": "ray.io/v1",
         "kind": "RayJob",
-        "metadata": {"name": name, "creationTimestamp": "2026-01-01T00:00:00Z", "labels": {}},
+        "metadata": {"name": name, "creationTimestamp": made.isoformat(), "labels": {}},
         "spec": {"rayClusterSpec": {"workerGroupSpecs": [{"replicas": 2}]}},
     }
     api.change(name)
@@ -211,3 +214,22 @@ def test_a_job_that_somebody_takes_away_ends_the_following(
     threading.Timer(0.3, api.remove, ["a-job"]).start()
     with pytest.raises(StageFailed, match="taken away"):
         following.follow(cluster, "a-job", Recorded())
+
+
+@pytest.mark.unit
+def test_a_job_that_nobody_looks_at_is_told(api: ApiServer, cluster: Cluster) -> None:
+    for age, told in ((5, False), (300, True)):
+        _job(api, age_s=age)
+        why = following.waits_for(cluster, State.of(api.rayjobs["a-job"]))
+        assert ("KubeRay's operator has not looked" in (why or "")) is told
+
+
+@pytest.mark.unit
+def test_a_job_in_a_queue_is_told(api: ApiServer, cluster: Cluster) -> None:
+    _job(api)
+    job = api.rayjobs["a-job"]
+    job["spec"]["suspend"] = True
+    job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] = "nightly"
+    state = State.of(job)
+    assert state.word == "queued"
+    assert following.waits_for(cluster, state) == "it waits in Kueue's queue 'nightly'"

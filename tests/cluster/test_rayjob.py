@@ -32,8 +32,13 @@ def _workers(made: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     return group, container
 
 
-@pytest.mark.parametrize("scale", options("scale"))
-@pytest.mark.parametrize("network", [each.value for each in Network])
+@pytest.mark.parametrize(
+    ("scale", "network"),
+    [
+        *((scale, "tcp") for scale in options("scale")),
+        *(("cluster", each.value) for each in Network),
+    ],
+)
 def test_kuberay_knows_every_field(scale: str, network: str) -> None:
     folder = os.environ.get("BAYLING_CRD_DIR")
     if not folder:
@@ -164,6 +169,7 @@ def test_the_ray_of_the_image_is_the_one_that_constraints_pin() -> None:
         ("scale.kubernetes.reserved=0", "above 0"),
         ("scale.kubernetes.netwrk=efa", "did you mean scale.kubernetes.network"),
         ("scale.kubernetes.network=ib", "network"),
+        ("scale.kubernetes.network=efa", "is for GPUs"),
     ],
 )
 def test_a_wrong_value_is_named_with_the_way_out(override: str, sentence: str) -> None:

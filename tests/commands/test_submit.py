@@ -237,11 +237,14 @@ def test_ctrl_c_leaves_the_job_running(tmp_path: Path, api: ApiServer) -> None:
 
     command = [sys.executable, "-m", "bayling.cli", *PIPELINE, "--id", "mine"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    # A log on which nothing comes, as while a step is long.
+    api.logs["s"] = Log([("2026-01-01T00:00:00Z", "hello")], quiet_s=20)
+    api.pods = [pod("s", "mine", rayjob.SUBMITTER)]
     deadline = time.monotonic() + 30
-    while not api.times("GET", "watch=true") and time.monotonic() < deadline:
+    while not api.logs["s"].asked and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=30)
+    _, told = process.communicate(timeout=10)
     assert process.returncode == 130
     assert "the job goes on; to come back: bayling job logs mine --follow" in told
     assert "mine" in api.rayjobs and not api.times("DELETE", "")

@@ -22,6 +22,7 @@ AWAY_S = 1800.0
 """How long the API server may be away before a follower gives up; the job goes on without."""
 _TICK_S = 5
 """How often pods are looked at while a job does not run yet, and the clock is drawn."""
+_OPERATOR_S = 60
 _PAUSE_S = 1.0
 _KEPT = 200
 """Lines of the log that explanations look into."""
@@ -47,12 +48,14 @@ def follow(cluster: Cluster, name: str, screen: Screen) -> State:
             if state.over:
                 break
             if state.job != "RUNNING":
-                sentence = _why_not(cluster, state)
+                sentence = waits_for(cluster, state)
                 if sentence and sentence not in said:
                     said.add(sentence)
                     screen.note(sentence)
-    finally:
         pump.finish()
+    finally:
+        # Not waited for where a person interrupts: its connection may be quiet for long.
+        pump.abandon()
         screen.close()
     return state
 
@@ -155,10 +158,15 @@ def explain(cluster: Cluster, state: State) -> str:
     return causes.failure(state, pods, events, lines)
 
 
-def _why_not(cluster: Cluster, state: State) -> str | None:
+def waits_for(cluster: Cluster, state: State) -> str | None:
     """What keeps a job from running; None while nothing is known of, or nobody can be asked."""
     if state.suspended:
         return f"it waits in Kueue's queue {state.queue!r}" if state.queue else "it is suspended"
+    if not state.deployment and _seconds_since(state.started) > _OPERATOR_S:
+        return (
+            "KubeRay's operator has not looked at the job yet: does it run, and does it watch "
+            f"the namespace {cluster.namespace}?"
+        )
     try:
         return causes.trouble(pods_of(cluster, state.id), warnings_of(cluster, state.id))
     except Unreachable:
@@ -170,14 +178,18 @@ def _described(state: State) -> str:
     return f"{state.id} {state.word}{pods}"
 
 
-def _since(time: str) -> str:
+def _seconds_since(time: str) -> int:
     try:
         began = datetime.fromisoformat(time)
     except ValueError:
-        return "0 s"
-    seconds = max(0, int((datetime.now(UTC) - began).total_seconds()))
-    hours, minutes = divmod(seconds // 60, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds % 60:02} s"
+        return 0
+    return max(0, int((datetime.now(UTC) - began).total_seconds()))
+
+
+def _since(time: str) -> str:
+    hours, seconds = divmod(_seconds_since(time), 3600)
+    minutes, seconds = divmod(seconds, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s"
 
 
 def _submitters(pods: list[Object]) -> list[Object]:
@@ -205,6 +217,10 @@ class _Pump:
         """Read what is still to come of a job that is over, for a moment at most."""
         self._end.set()
         self._thread.join(2 * REQUEST_S)
+
+    def abandon(self) -> None:
+        """Read no further."""
+        self._end.set()
 
     def _run(self) -> None:
         while True:

@@ -13,7 +13,8 @@ from bayling.cluster.rayjob import GROUP, PLURAL, VERSION, Object
 from bayling.errors import UserError
 from bayling.pods import KubernetesConfig
 
-_GONE_WITHIN_S = 180.0
+_GONE_WITHIN_S = 900.0
+"""Pods save what they have before they go."""
 _OURS = "app.kubernetes.io/part-of=bayling"
 OVER = ("Complete", "Failed", "ValidationFailed")
 """Values of `jobDeploymentStatus` after which nothing comes."""

@@ -8,6 +8,7 @@ restricted standard refuses it as it is.
 from __future__ import annotations
 
 import math
+import shlex
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,12 +53,8 @@ class Job:
 
 def pods_of(scale: ScaleConfig) -> tuple[int, int]:
     """How many pods of workers, and for how many workers each has room."""
-    kubernetes = scale.kubernetes
-    each = kubernetes.workers_per_pod
-    if each is None:
-        each = scale.gpus_per_node if scale.device is Device.cuda else 1
     at_once = max(scale.workers, scale.engines)
-    each = min(each, at_once)
+    each = min(scale.workers_per_pod, at_once)
     return math.ceil(at_once / each), each
 
 
@@ -65,8 +62,7 @@ def manifest(job: Job, scale: ScaleConfig, there: Installation, namespace: str |
     """The RayJob.
 
     Raises:
-        UserError: no image is known, or an argument that cannot be brought through KubeRay's
-            shells.
+        UserError: no image is known, or how much memory its pods take.
     """
     return _Builder(job, scale, there).build(namespace)
 
@@ -92,7 +88,8 @@ class _Builder:
             metadata["namespace"] = namespace
         arguments = entrypoint.command(self.job.stage, self.job.overrides)
         spec: Object = {
-            "entrypoint": entrypoint.through_two_shells(arguments),
+            # KubeRay pastes it into a script of bash; Ray quotes again what bash has made of it.
+            "entrypoint": shlex.join(arguments),
             "submissionMode": "K8sJobMode",
             "backoffLimit": given.backoff_limit,
             "shutdownAfterJobFinishes": True,
@@ -110,7 +107,7 @@ class _Builder:
                 "workerGroupSpecs": [self._workers()],
             },
         }
-        shown = " ".join(["bayling", "submit", self.job.stage, *self.job.overrides])
+        shown = shlex.join(["bayling", "submit", self.job.stage, *self.job.overrides])
         metadata["annotations"] = {SPEC: fingerprint(spec, metadata["labels"]), COMMAND: shown}
         return {
             "apiVersion": f"{GROUP}/{VERSION}",
@@ -136,7 +133,7 @@ class _Builder:
         }
 
     def _submitter(self) -> Object:
-        container = self._container(SUBMITTER, [], {"cpu": 0.5, "memory": 1.0})
+        container = self._container(SUBMITTER, [], {"cpu": 1.0, "memory": 1.0})
         container["resources"]["requests"] = {"cpu": "100m", "memory": "256Mi"}
         container["securityContext"]["readOnlyRootFilesystem"] = True
         container["volumeMounts"] = [{"name": "tmp", "mountPath": "/tmp"}]

@@ -75,7 +75,7 @@ def _status(arguments: argparse.Namespace) -> None:
         if attempt.message and attempt.status != "SUCCEEDED":
             print(" ".join(attempt.message.split())[:300])
         return
-    from bayling.cluster import causes, following, kubernetes_jobs
+    from bayling.cluster import following, kubernetes_jobs
     from bayling.cluster.kubernetes_jobs import State
 
     cluster = reached(arguments)
@@ -86,8 +86,7 @@ def _status(arguments: argparse.Namespace) -> None:
     if state.over:
         print(following.explain(cluster, state))
         return
-    pods, events = following.pods_of(cluster, state.id), following.warnings_of(cluster, state.id)
-    if state.job != "RUNNING" and (why := causes.trouble(pods, events)):
+    if state.job != "RUNNING" and (why := following.waits_for(cluster, state)):
         print(why)
 
 
@@ -95,8 +94,6 @@ def _details(state: State) -> str:
     parts = [f"began {_ago(_time(state.started))}"]
     if state.wanted and not state.over:
         parts.append(f"{state.ready}/{state.wanted} pods of workers are ready")
-    if state.suspended and state.queue:
-        parts.append(f"in Kueue's queue {state.queue!r}")
     if state.attempts > 1:
         parts.append(f"attempt {state.attempts}")
     return ", " + ", ".join(parts)
