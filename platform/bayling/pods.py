@@ -54,7 +54,7 @@ class KubernetesConfig:
     CPUs for 2 GiB and 2 more for each worker."""
     head_cpus: float = 2.0
     """CPUs of Ray's head, which runs the stage's driver and no tasks."""
-    head_memory_gib: float = 4.0
+    head_memory_gib: float = 6.0
     reserved: float = 1.0
     """The part of CPUs and memory that pods are sure to have (their requests). Below 1 they share
     nodes with others, which suits CPUs and small machines."""
