@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from running import Finished, free_port
+from running import Finished, Recorder, free_port
 
+from bayling.config import compose
+from bayling.pipeline import Pipeline
 from bayling.registry import models
 from bayling.summary import write
 
@@ -180,3 +183,26 @@ def test_a_stage_alone_asks_for_the_ones_before_it(smoke: Finished) -> None:
     pipeline, _ = smoke.pipeline("seed=77")
     with pytest.raises(UserError, match=r"the data stage has not been run.*bayling data"):
         pipeline.run_stage("train")
+
+
+@pytest.mark.unit
+def test_jobs_on_a_cluster_that_share_a_stage_take_turns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BAYLING_JOB", "a-job")
+    config = compose(["recipe=smoke", f"output_dir={tmp_path}"])
+    config.folder.mkdir()
+    order = []
+
+    def another_job() -> None:
+        with Pipeline(config, Recorder())._held("data"):
+            order.append("second")
+
+    thread = threading.Thread(target=another_job)
+    with Pipeline(config, Recorder())._held("data"):
+        thread.start()
+        thread.join(1.5)  # longer than a waiter needs to look again
+        order.append("first")
+    thread.join(30)
+    assert order == ["first", "second"]
+    assert not list(config.folder.iterdir()), "no lock is left behind"

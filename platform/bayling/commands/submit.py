@@ -176,6 +176,8 @@ def followed(cluster: Cluster, name: str) -> int:
         stop = f"bayling job stop {name} --namespace {cluster.namespace}"
         _say(f"the job goes on; to come back: {back}\n         to end it: {stop}")
         return INTERRUPTED
+    except UserError as error:  # the server is away for long, or a login has ended
+        raise type(error)(f"{error}. The job {name} goes on: {back}") from None
     if state.succeeded:
         _say(f"{name} succeeded")
         return 0
