@@ -272,6 +272,11 @@ class _Handler(BaseHTTPRequestHandler):
         elif kind == "configmaps" and name in api.config_maps:
             data = api.config_maps[name]
             self._answer(200, {"kind": "ConfigMap", "metadata": {"name": name}, "data": data})
+        elif kind == "configmaps" and not name:
+            items = [
+                {"metadata": {"name": name}, "data": data} for name, data in api.config_maps.items()
+            ]
+            self._answer(200, {"kind": "ConfigMapList", "apiVersion": "v1", "items": items})
         elif kind == "persistentvolumeclaims" and method == "POST":
             validate(body, latest_version(), strict=True)
             api.claims[body["metadata"]["name"]] = body

@@ -136,8 +136,15 @@ def test_a_credential_plugin_that_fails_is_said_before_anything_is_asked(
 
 def test_a_release_that_is_missing_or_old_is_told(api: ApiServer, cluster: Cluster) -> None:
     assert kubernetes_jobs.installation(cluster, KubernetesConfig()).claim == "bayling-jobs"
-    with pytest.raises(UserError, match=r"no release 'other'.*helm install other"):
-        kubernetes_jobs.installation(cluster, KubernetesConfig(release="other"))
+    other = KubernetesConfig(release="other")
+    assert kubernetes_jobs.installation(cluster, other).release == "bayling", "the only one"
+    api.config_maps["second-jobs"] = api.config_maps["bayling-jobs"]
+    with pytest.raises(UserError, match=r"no release 'other'.*are bayling, second; helm install"):
+        kubernetes_jobs.installation(cluster, other)
+    may_not = ("GET", r"configmaps\?", 403, forbidden("list", "configmaps"), 9)
+    api.refuse.append(may_not)
+    with pytest.raises(UserError, match=r"no release 'other'.*jobs\): helm install other"):
+        kubernetes_jobs.installation(cluster, other)
     without = KubernetesConfig(release="other", image="r/bayling:1")
     assert kubernetes_jobs.installation(cluster, without).image == ""
     del api.config_maps["bayling-jobs"]["chart-version"]

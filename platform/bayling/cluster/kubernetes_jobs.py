@@ -8,7 +8,7 @@ from typing import Any
 
 from bayling.cluster import rayjob
 from bayling.cluster.installation import Installation
-from bayling.cluster.kubernetes_api import REQUEST_S, Cluster, explained
+from bayling.cluster.kubernetes_api import REQUEST_S, Cluster, Unreachable, explained
 from bayling.cluster.rayjob import GROUP, PLURAL, VERSION, Object
 from bayling.errors import UserError
 from bayling.pods import KubernetesConfig
@@ -101,6 +101,8 @@ class State:
 def installation(cluster: Cluster, given: KubernetesConfig) -> Installation:
     """What the platform's release says in its ConfigMap.
 
+    Where there is no release of the name, and just one of another, that is the one.
+
     Raises:
         UserError: there is none and the configuration names no image, or it is too old.
     """
@@ -113,15 +115,37 @@ def installation(cluster: Cluster, given: KubernetesConfig) -> Installation:
                 name, cluster.namespace, _request_timeout=REQUEST_S
             )
     except NotFoundException:
+        there = _releases(cluster)
+        if len(there) == 1:
+            return Installation.of(*there.popitem())
         if given.image:
             return Installation.none()
+        named = f"there are {', '.join(sorted(there))}; " if there else ""
         raise UserError(
             f"there is no release {given.release!r} of charts/platform in the namespace "
-            f"{cluster.namespace} (no ConfigMap {name}): helm install {given.release} "
+            f"{cluster.namespace} (no ConfigMap {name}): {named}helm install {given.release} "
             f"charts/platform --namespace {cluster.namespace}, or set scale.kubernetes.namespace, "
             "scale.kubernetes.release, or scale.kubernetes.image to do without"
         ) from None
     return Installation.of(given.release, found.data or {})
+
+
+def _releases(cluster: Cluster) -> dict[str, dict[str, str]]:
+    """Releases in the namespace with what they say; none where nobody may look for them."""
+    try:
+        with explained(cluster):
+            found = cluster.core.list_namespaced_config_map(
+                cluster.namespace, label_selector=_OURS, _request_timeout=REQUEST_S
+            )
+    except Unreachable:
+        raise
+    except UserError:  # the role of whoever submits has one ConfigMap only
+        return {}
+    return {
+        one.metadata.name.removesuffix("-jobs"): one.data
+        for one in found.items
+        if one.metadata.name.endswith("-jobs") and "service-account" in (one.data or {})
+    }
 
 
 def get(cluster: Cluster, name: str) -> Object | None:

@@ -127,6 +127,8 @@ def _to_kubernetes(arguments: argparse.Namespace) -> int:
 
     cluster = reached(arguments, config)
     there = kubernetes_jobs.installation(cluster, given)
+    if there.release not in ("", given.release):
+        _say(f"this is for the release {there.release!r}, the only one in {cluster.namespace}")
     there = kubernetes_jobs.storage(cluster, there, given)
     wanted = _manifest(arguments, config, there, cluster.namespace)
     name = wanted["metadata"]["name"]
