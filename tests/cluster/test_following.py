@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from api_server import ApiServer, Log, kubeconfig, pod, serving, status
+from api_server import ApiServer, Log, forbidden, kubeconfig, pod, serving, status
 
 from bayling.cluster import following, rayjob
 from bayling.cluster.kubernetes_api import Cluster, Unreachable, connect
@@ -233,3 +233,18 @@ def test_a_job_in_a_queue_is_told(api: ApiServer, cluster: Cluster) -> None:
     state = State.of(job)
     assert state.word == "queued"
     assert following.waits_for(cluster, state) == "it waits in Kueue's queue 'nightly'"
+
+
+@pytest.mark.unit
+def test_who_may_not_see_pods_still_follows_the_state(
+    api: ApiServer, cluster: Cluster, quick: None
+) -> None:
+    _job(api)
+    api.refuse = [("GET", "/pods|/events", 403, forbidden("list", "pods"), 99)]
+    screen = Recorded()
+    end = {"jobDeploymentStatus": "Failed", "reason": "AppFailed", "message": "exit code 1"}
+    threading.Timer(0.5, lambda: api.change("a-job", **end)).start()
+    state = following.follow(cluster, "a-job", screen)
+    (note,) = screen.notes
+    assert "the log cannot be shown: jane may not list pods" in note
+    assert following.explain(cluster, state) == "the job failed: exit code 1"

@@ -16,7 +16,7 @@ from bayling.cluster.kubernetes_jobs import State
 from bayling.cluster.pod_logs import Tail
 from bayling.cluster.rayjob import GROUP, PLURAL, VERSION, Object
 from bayling.cluster.screen import Screen
-from bayling.errors import StageFailed
+from bayling.errors import StageFailed, UserError
 
 AWAY_S = 1800.0
 """How long the API server may be away before a follower gives up; the job goes on without."""
@@ -153,8 +153,13 @@ def log(cluster: Cluster, name: str) -> Iterator[str]:
 
 def explain(cluster: Cluster, state: State) -> str:
     """Why a job that is over did not succeed."""
-    pods, events = pods_of(cluster, state.id), warnings_of(cluster, state.id)
-    lines = list(deque(log(cluster, state.id), maxlen=_KEPT))
+    pods: list[Object] = []
+    events: list[Object] = []
+    lines: list[str] = []
+    with suppress(UserError):  # what this person may see of it
+        pods = pods_of(cluster, state.id)
+        events = warnings_of(cluster, state.id)
+        lines = list(deque(log(cluster, state.id), maxlen=_KEPT))
     return causes.failure(state, pods, events, lines)
 
 
@@ -169,7 +174,7 @@ def waits_for(cluster: Cluster, state: State) -> str | None:
         )
     try:
         return causes.trouble(pods_of(cluster, state.id), warnings_of(cluster, state.id))
-    except Unreachable:
+    except UserError:  # away, or not for this person to see: the job goes on all the same
         return None
 
 
@@ -232,6 +237,9 @@ class _Pump:
                     continue
             except Unreachable:
                 pass  # the thread that follows the state says so
+            except UserError as error:
+                self._screen.note(f"the log cannot be shown: {error}")
+                return
             if last:
                 return
             self._end.wait(_PAUSE_S)
