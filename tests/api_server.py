@@ -200,8 +200,7 @@ def serving() -> Iterator[ApiServer]:
     """A server on a free port of this machine."""
     api = ApiServer()
     handler = type("Handler", (_Handler,), {"api": api})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     api.address = f"http://127.0.0.1:{server.server_address[1]}"
     try:
@@ -215,6 +214,11 @@ def kubeconfig(api: ApiServer, folder: Path) -> Path:
     path = folder / "kubeconfig"
     path.write_text(KUBECONFIG.format(address=api.address), "utf-8")
     return path
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128  # many short connections, and the threads share a core with others
 
 
 class _Handler(BaseHTTPRequestHandler):

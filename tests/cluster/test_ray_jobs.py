@@ -51,6 +51,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         if not key.startswith(("RAY_", "MLFLOW_", "KUBECONFIG"))
     }
     environment |= {"HOME": str(home), "PYTHONPATH": str(ROOT / "platform")}
+    # The cluster's `python` is this one.
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     ports = {name: free_port() for name in ("gcs", "dashboard", "agent", "agent_grpc", "client")}
     address = f"http://127.0.0.1:{ports['dashboard']}"
     command = ["start", "--head", "--num-cpus=2", "--include-dashboard=true", "--block"]

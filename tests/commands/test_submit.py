@@ -92,6 +92,15 @@ def test_a_job_that_is_done_is_not_done_again(
     assert api.times("POST", "rayjobs") == 2, "once to try, once to make"
 
 
+def test_the_look_at_a_cluster_is_taken_as_often_as_it_is_asked_for(
+    api: ApiServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _runs(api, "nothing is wrong with it")
+    assert main(["submit", "preflight"]) == 0 and main(["submit", "preflight"]) == 0
+    assert capsys.readouterr().out.count("nothing is wrong") == 2
+    assert _only(api)["spec"]["entrypoint"].startswith("python -m bayling.cli preflight")
+
+
 def test_a_job_that_failed_begins_again_under_its_name(
     api: ApiServer, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -134,7 +134,7 @@ def _releases(cluster: Cluster) -> dict[str, dict[str, str]]:
     """Releases in the namespace with what they say; none where nobody may look for them."""
     try:
         with explained(cluster):
-            found = cluster.core.list_namespaced_config_map(
+            found: Any = cluster.core.list_namespaced_config_map(
                 cluster.namespace, label_selector=_OURS, _request_timeout=REQUEST_S
             )
     except Unreachable:

@@ -7,6 +7,7 @@ RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token.
 from __future__ import annotations
 
 import asyncio
+import logging
 import shlex
 import time
 from collections import deque
@@ -60,6 +61,8 @@ def connect(address: str | None) -> Any:
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
+    # It tells of packages and of connections that end, which is its own business.
+    logging.getLogger("ray").setLevel(logging.ERROR)
     where = address or "$RAY_ADDRESS"
     try:
         return JobSubmissionClient(address)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 PLACES = ("kubernetes", "ray")
 GRANTED_BY = "the Role RELEASE-submit of charts/platform (jobs.submit.subjects)"
 INTERRUPTED = 130
+_LOOK = "preflight"
+"""It has no result that lasts: once done, it is done again."""
 _SERVE = (
     "serve is no job that ends: charts/serving keeps the champion served, helm install serving "
     "charts/serving"
@@ -135,7 +137,7 @@ def _to_kubernetes(arguments: argparse.Namespace) -> int:
     found = kubernetes_jobs.get(cluster, name)
     if found is not None:
         state = State.of(found)
-        if state.succeeded:
+        if state.succeeded and arguments.stage != _LOOK:
             _say(f"{name} succeeded already: nothing to do. `bayling job stop {name}` forgets it")
             return 0
         if state.over:
@@ -222,7 +224,7 @@ def _manifest(
             folder = f"{given.storage_path}/{key.removesuffix('_dir')}"
             if key not in keys:
                 overrides.append(f"{key}={folder if key == 'models_dir' else folder + 's'}")
-    elif stage != "preflight":
+    elif stage != _LOOK:
         raise UserError(
             "a job has nowhere to keep what it makes: set jobs.storage.enabled in the chart, or "
             "scale.kubernetes.storage_claim to a PersistentVolumeClaim"
@@ -230,7 +232,7 @@ def _manifest(
     if config.team is None and there.team:
         overrides.append(f"team={there.team}")
     config = compose(overrides)
-    if stage != "preflight" and not f"{config.output_dir}/".startswith(f"{given.storage_path}/"):
+    if stage != _LOOK and not f"{config.output_dir}/".startswith(f"{given.storage_path}/"):
         raise UserError(
             f"output_dir={config.output_dir} is not below scale.kubernetes.storage_path="
             f"{given.storage_path}: what a job writes there would go with its pod"
@@ -248,7 +250,7 @@ def _id(config: Config, stage: str) -> str:
     from bayling.stage import fingerprint
     from bayling.watch import Plain
 
-    if stage == "preflight":
+    if stage == _LOOK:
         key, name = fingerprint(config.scale), config.scale.name
     else:
         prints = Pipeline(config, Plain()).fingerprints
@@ -279,7 +281,7 @@ def _to_ray(arguments: argparse.Namespace) -> int:
     if before and not before[0].over:
         _say(f"{name} is {before[0].word} already")
         attempt = before[0]
-    elif before and before[0].status == "SUCCEEDED":
+    elif before and before[0].status == "SUCCEEDED" and arguments.stage != _LOOK:
         _say(f"{name} succeeded already: nothing to do")
         return 0
     else:
