@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from bayling import __version__
 from bayling.cluster import local
+from bayling.cluster.rayjob import JOB_VARIABLE
 from bayling.config import Config
 from bayling.errors import GateRefused, UserError
 from bayling.stage import Context, Manifest, TrackedRun, fingerprint
@@ -328,7 +329,7 @@ class Pipeline:
         """Tags that all runs of this pipeline have: whose work it is, and which job does it."""
         from bayling.registry import runs
 
-        found = {runs.TEAM: self.config.team, runs.JOB: os.environ.get("BAYLING_JOB")}
+        found = {runs.TEAM: self.config.team, runs.JOB: os.environ.get(JOB_VARIABLE)}
         return {tag: value for tag, value in found.items() if value}
 
     def _stage(
@@ -342,7 +343,7 @@ class Pipeline:
     def _held(self, name: str) -> AbstractContextManager[object]:
         """Jobs on a cluster may share a stage (those of a sweep, or train and pipeline): one works
         on it, the others wait and find it done."""
-        if "BAYLING_JOB" not in os.environ:
+        if JOB_VARIABLE not in os.environ:
             return nullcontext()
 
         def waiting(owner: str) -> None:

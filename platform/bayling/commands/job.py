@@ -136,6 +136,7 @@ def _stop(arguments: argparse.Namespace) -> None:
     else:
         from bayling.cluster import kubernetes_jobs
 
+        print(f"ending {arguments.id}: its pods save what they have …", file=sys.stderr)
         kubernetes_jobs.delete(reached(arguments), arguments.id)
     print(
         f"{arguments.id} was stopped; what it wrote is still there, and submitting it again goes "
