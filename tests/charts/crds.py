@@ -1,4 +1,4 @@
-"""KubeRay's CRDs as schemas: of a folder that the project does not hold (BAYLING_CRD_DIR)."""
+"""Objects of Ray against KubeRay's own definitions of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import yaml
 
 @functools.cache
 def validator(folder: str, kind: str) -> jsonschema.protocols.Validator:
-    """What takes valid objects of a kind, and no unknown field."""
+    """Of the definition in `folder` of a kind such as RayJob; unknown fields are errors."""
     path = Path(folder) / f"ray.io_{kind.lower()}s.yaml"
     crd = yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader)
     (version,) = [v for v in crd["spec"]["versions"] if v["name"] == "v1"]
