@@ -14,8 +14,6 @@ from bayling.cluster.entrypoint import COMMANDS
 from bayling.cluster.installation import Installation
 from bayling.config import compose
 
-pytestmark = pytest.mark.unit
-
 _SAY = "import json, sys; print(json.dumps(sys.argv[1:]))"
 
 
@@ -69,6 +67,7 @@ def test_overrides_arrive_as_they_were_written(monkeypatch: pytest.MonkeyPatch) 
     assert arrived == ["python", "-m", "bayling.cli", "train", *overrides]
 
 
+@pytest.mark.unit
 def test_every_stage_but_serve_can_be_submitted() -> None:
     from bayling.cli import STAGE_HELP
 

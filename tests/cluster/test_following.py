@@ -118,7 +118,6 @@ def _submitter(name: str, submission: str, phase: str = "Succeeded") -> dict[str
     return pod(name, "a-job", rayjob.SUBMITTER, phase, env)
 
 
-@pytest.mark.unit
 def test_a_job_is_followed_over_expired_and_broken_watches(
     api: ApiServer, cluster: Cluster, quick: None
 ) -> None:

@@ -16,7 +16,6 @@ from api_server import ApiServer, Log, checked, forbidden, kubeconfig, pod, serv
 from bayling.cli import main
 from bayling.cluster import following, rayjob
 
-pytestmark = pytest.mark.unit
 PIPELINE = ["submit", "pipeline", "recipe=quickstart"]
 
 
