@@ -4,9 +4,10 @@
 
 The pairs are English and German sentences around CLDR's dates, amounts, quantities and countries,
 some of them repeated, misaligned or in the wrong language. Beside the stage runs the usual way:
-`datasets.map` and `filter` with the same steps of cleaning, prompts, template and tokenizer, then
-TRL's packing, with as many processes. (The usual way drops exact repeats in its one main process,
-and near ones not at all; the stage drops both, and writes tables of what it kept and dropped.)
+`datasets.map` and `filter`, row by row, with the same steps of cleaning, prompts, template and
+tokenizer, then TRL's packing, with as many processes. (The usual way drops exact repeats in its one
+main process, and near ones not at all; the stage drops both, and writes tables of what it kept and
+dropped.)
 
 Prints tokens a second of both and their ratio, the time of each step, what the tokenizer alone
 takes, the peak of all processes' memory for both numbers of pairs, how long a rerun takes that has

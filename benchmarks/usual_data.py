@@ -25,14 +25,13 @@ from bayling.data.instructions.forms import PromptShares, ask, prompt_language
 SHARES = PromptShares(0.55, 0.25, 0.1, 0.1)
 
 
-def cleaned(rows: dict[str, list[str]]) -> dict[str, list[str]]:
-    source = [normalise(text) for text in rows["source"]]
-    target = [normalise(text) for text in rows["target"]]
-    kept, _ = clean(Batch("en", "de", source, target), CleaningConfig(), CLEANERS)
-    return {
-        "source": [source[index] for index in kept],
-        "target": [target[index] for index in kept],
-    }
+def normalised(row: dict[str, str]) -> dict[str, str]:
+    return {"source": normalise(row["source"]), "target": normalise(row["target"])}
+
+
+def passes(source: str, target: str) -> bool:
+    kept, _ = clean(Batch("en", "de", [source], [target]), CleaningConfig(), CLEANERS)
+    return bool(kept)
 
 
 def messages(row: dict[str, str]) -> dict[str, Any]:
@@ -68,7 +67,8 @@ def main() -> None:
         }
     )
     lap("read")
-    data = data.map(cleaned, batched=True, num_proc=number)
+    data = data.map(normalised, num_proc=number)
+    data = data.filter(passes, input_columns=["source", "target"], num_proc=number)
     lap("clean")
     seen: set[tuple[str, str]] = set()
 
