@@ -244,7 +244,13 @@ def test_ctrl_c_leaves_the_job_running(tmp_path: Path, api: ApiServer) -> None:
     import signal
 
     command = [sys.executable, "-m", "bayling.cli", *PIPELINE, "--id", "mine"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell starts what runs in its background deaf to Ctrl-C, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     # A log on which nothing comes, as while a step is long.
     api.logs["s"] = Log([("2026-01-01T00:00:00Z", "hello")], quiet_s=20)
     api.pods = [pod("s", "mine", rayjob.SUBMITTER)]
