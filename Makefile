@@ -28,7 +28,7 @@ check: $(VENV)/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -m unit tests
+	$(BIN)/python -m pytest -m unit -n auto tests
 
 bench: $(VENV)/bench
 	mkdir -p outputs

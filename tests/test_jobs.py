@@ -66,6 +66,8 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
 
     ports = {name: free_port() for name in ("gcs", "dashboard", "agent", "agent_grpc", "client")}
     environment["RAY_AUTH_MODE"] = "disabled"
+    # Nothing is left to be drained when it is told to go.
+    environment["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"] = "1"
     environment["PATH"] = f"{python.parent}{os.pathsep}{environment['PATH']}"
     address = f"http://127.0.0.1:{ports['dashboard']}"
     started = Head(python, address, environment)

@@ -11,8 +11,6 @@ from bayling import plan
 from bayling.config import compose
 from bayling.train.config import Offload
 
-pytestmark = pytest.mark.unit
-
 _TABLE = Path(__file__).parents[1] / "docs" / "kubernetes.md"
 _ROW = re.compile(
     r"\| `(?P<recipe>[\w-]+)` \| (?P<weights>all|adapters) \| (?P<gpu>\S+) \| (?P<gpus>\d+) "

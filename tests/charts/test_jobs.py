@@ -15,7 +15,6 @@ from bayling.cluster import rayjob
 from bayling.cluster.installation import CHART, Installation
 from bayling.errors import UserError
 
-pytestmark = pytest.mark.unit
 every_case = pytest.mark.parametrize(
     "case", [case for case in CASES if case.chart == "platform"], ids=str
 )

@@ -10,7 +10,6 @@ from charted import CASES, Case, Object, called, objects, objects_of
 from pods import Pod, pods, selected
 from submitted import jobs_of
 
-pytestmark = pytest.mark.unit
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
 
 # What a chart takes by default from a release of another one.

@@ -20,8 +20,6 @@ from bayling.config import compose
 from bayling.serve.application import Arguments, service_config
 from bayling.serve.config import ServeConfig
 
-pytestmark = pytest.mark.unit
-
 SERVING = VALUES["serving"]
 TEST = CHARTS / "serving" / "files" / "translates.py"
 

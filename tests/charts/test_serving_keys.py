@@ -14,7 +14,6 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 from chart_values import VALUES
 from charted import CHARTS, KUBERAY, Object, chart, objects, one
@@ -24,8 +23,6 @@ from ray_service_server import listening
 from small_cluster import small_cluster
 
 from bayling.serve import keys
-
-pytestmark = pytest.mark.unit
 
 SERVING = VALUES["serving"]
 TEST = CHARTS / "serving" / "files" / "translates.py"

@@ -17,8 +17,6 @@ from charted import CHARTS, KUBERAY, PROMETHEUS, Object, called, files, objects,
 from helm_python import HelmError
 from pods import pods
 
-pytestmark = pytest.mark.unit
-
 
 def _load_table() -> ModuleType:
     spec = importlib.util.spec_from_file_location("values_table", CHARTS / "values_table.py")
