@@ -11,6 +11,8 @@ from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
 from typing import Any
 
+from bayling.cluster.observed import observed
+
 _WITHIN_S = 10.0
 _ANSWER_WITHIN_S = 300.0
 """What an engine that is scaled to zero may need, and an answer after that."""
@@ -57,25 +59,11 @@ class LocalServe:
             except Exception as error:
                 no_traffic = (str(error).splitlines() or [type(error).__name__])[0]
         running = {
-            name.removeprefix(self._engine_prefix): application
+            name.removeprefix(self._engine_prefix): _engines(application)
             for name, application in applications.items()
             if name.startswith(self._engine_prefix)
         }
-        shares = report.get("shares")
-        return {
-            "shares": shares,
-            "versions": {
-                version: {
-                    **_engines(running.get(version)),
-                    "trouble": report.get("troubles", {}).get(version),
-                    "languages": report.get("languages", {}).get(version),
-                    "ongoing": report["ongoing"].get(version, 0) if report else None,
-                }
-                for version in {*running, *(shares or ())}
-            },
-            "traffic": figures,
-            "no_traffic": no_traffic,
-        }
+        return observed(report, running, figures, no_traffic)
 
     def ask(self, model: str, prompt: str, max_tokens: int) -> Mapping[str, Any]:
         """The API's answer to a prompt, outside the traffic. Blocks.
@@ -112,8 +100,6 @@ def _engines(application: Any) -> dict[str, Any]:
     """What Ray Serve says of one version's engines."""
     from ray.serve.schema import ApplicationStatus, ReplicaState
 
-    if application is None:
-        return {"running": 0, "starting": 0, "ready": False, "failed": None}
     deployments = application.deployments.values()
 
     def count(state: Any) -> int:

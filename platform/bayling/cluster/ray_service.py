@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from bayling.cluster.kubernetes_api import REQUEST_S, Cluster, explained
+from bayling.cluster.observed import observed
 from bayling.errors import UserError
 
 if TYPE_CHECKING:
@@ -117,21 +118,7 @@ class RayService:
             for name, status in _applications(there).items()
             if name.startswith(self._engine_prefix)
         }
-        shares = report.get("shares")
-        return {
-            "shares": shares,
-            "versions": {
-                version: {
-                    **running.get(version, _NONE),
-                    "trouble": report.get("troubles", {}).get(version),
-                    "languages": report.get("languages", {}).get(version),
-                    "ongoing": report["ongoing"].get(version, 0) if report else None,
-                }
-                for version in {*running, *(shares or ())}
-            },
-            "traffic": figures,
-            "no_traffic": no_traffic,
-        }
+        return observed(report, running, figures, no_traffic)
 
     def ask(self, model: str, prompt: str, max_tokens: int) -> Mapping[str, Any]:
         """The API's answer to a prompt, or the `status` and the `error` that it refused with.
@@ -243,9 +230,6 @@ class RayService:
 
     def _headers(self) -> dict[str, str]:
         return {"authorization": f"Bearer {self._key()}"}
-
-
-_NONE: dict[str, Any] = {"running": 0, "starting": 0, "ready": False, "failed": None}
 
 
 def _config(there: Mapping[str, Any]) -> str | None:
