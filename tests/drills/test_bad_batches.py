@@ -46,6 +46,7 @@ def _poisoned(folder: Path, poison: Callable[[dict[str, torch.Tensor], int], Non
         f"output_dir={folder / 'out'}",
         f"model.base={base}",
         "model.context_length=256",
+        "data.conversations=1800",  # one epoch for all steps: a token can be met late
         "train.learning_rate=1e-3",
     ]
     pipeline = Pipeline(compose(overrides), Recorder())
@@ -61,7 +62,7 @@ def _poisoned(folder: Path, poison: Callable[[dict[str, torch.Tensor], int], Non
         for token, rows in rows_of.items()
         if (labels[rows] == token).any(1).all()  # read and written in the same sequences
     }
-    # One that is met late, and seldom.
+    # One that is met late, when there are losses to compare with, and seldom.
     token = max(met, key=lambda token: (len(met[token]) < 10, met[token][:1]))
     steps, rows = met[token], rows_of[token]
     assert 2 * EVERY < steps[0] < STEPS

@@ -1,0 +1,92 @@
+"""What a suite is: questions that systems are asked, and figures of their answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from bayling.evaluate.samples import Sample
+from bayling.evaluate.significance import Difference, difference, interval
+
+Row = dict[str, Any]
+"""A question: `id` (unique in its suite), `turns` (what the user says, turn by turn), and whatever
+its suite needs to judge the answers; answered it has `outputs`, one for each turn, each given after
+the system's own earlier ones."""
+
+ALL = "all"
+"""The group of all that a suite's headline is about."""
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How answers are made. Part of what a figure means."""
+
+    max_new_tokens: int
+    temperature: float = 0.0
+    beams: int = 1
+
+    def __str__(self) -> str:
+        if self.beams > 1:
+            how = f"beam search with {self.beams} beams"
+        elif self.temperature:
+            how = f"sampling at temperature {self.temperature:g}"
+        else:
+            how = "greedy"
+        return f"{how}, at most {self.max_new_tokens} new tokens"
+
+
+@dataclass
+class Scored:
+    """What a suite finds in one system's answers."""
+
+    samples: dict[str, dict[str, Sample]] = field(default_factory=dict)
+    """Group (`all`, `en → zh`, `into zh`, …) → figure → the items that it is made of."""
+    groups: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What is known of a group beside its figures: `kind`, `source_lang`, `target_lang`, …"""
+    details: dict[str, Any] = field(default_factory=dict)
+    """Anything else worth showing, as plain JSON: examples, signatures, counts, costs."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """As it lies in `scores.json`: `groups` (each with `figures`: value, low, high, items)."""
+        return {
+            "groups": {
+                group: {**self.groups.get(group, {}), "figures": self._figures(figures)}
+                for group, figures in self.samples.items()
+            },
+            "details": self.details,
+        }
+
+    def _figures(self, figures: Mapping[str, Sample]) -> dict[str, Any]:
+        shown = {}
+        for name, sample in figures.items():
+            low, high = interval(sample)
+            shown[name] = {"value": sample.value, "low": low, "high": high, "items": len(sample)}
+        return shown
+
+    def against(self, baseline: Scored) -> dict[str, dict[str, Difference]]:
+        """Group → figure → difference, of all that both have of the same items."""
+        return {
+            group: {
+                name: difference(sample, baseline.samples[group][name])
+                for name, sample in figures.items()
+                if name in baseline.samples[group]
+            }
+            for group, figures in self.samples.items()
+            if group in baseline.samples
+        }
+
+
+class Suite(Protocol):
+    """A test set and how its answers are judged.
+
+    The digest names the questions and the decoding: scores are comparable where it is equal.
+    """
+
+    name: str
+    decoding: Decoding
+    questions: Sequence[Row]
+
+    def score(self, rows: Sequence[Row]) -> Scored:
+        """Judge answered questions; they come in the order of `questions`."""
+        ...
