@@ -93,7 +93,8 @@ def _chrf(sums: Array) -> Array:
     recall = (match / np.where(occurs, reference, one) * occurs).sum(-1) / number
     below = 4 * precision + recall
     above = 5 * precision * recall
-    return 100 * np.divide(above, below, out=np.zeros_like(above), where=below > 0)
+    value: Array = np.divide(above, below, out=np.zeros_like(above), where=below > 0)
+    return 100 * value
 
 
 def _bleu(sums: Array) -> Array:
@@ -104,9 +105,10 @@ def _bleu(sums: Array) -> Array:
     halvings = np.cumsum(correct == 0, axis=-1)
     smoothed = np.where(correct > 0, correct, 0.5**halvings)
     whole = (total > 0).all(-1) & (correct > 0).any(-1)
-    precisions = np.where(total > 0, smoothed, 1) / np.where(total > 0, total, 1)
+    precisions: Array = np.where(total > 0, smoothed, 1) / np.where(total > 0, total, 1)
     short = np.exp(np.minimum(0.0, 1 - reference / np.where(length > 0, length, 1)))
-    return np.where(whole, 100 * short * np.exp(np.log(precisions).mean(-1)), 0.0)
+    value: Array = np.where(whole, 100 * short * np.exp(np.log(precisions).mean(-1)), 0.0)
+    return value
 
 
 FIGURES: dict[str, Figure] = {
