@@ -73,11 +73,14 @@ class Size:
     new_tokens: int
     requests: dict[int, int]
     """Requests at a time → requests of one turn."""
+    cache_gib: int
+    """For keys and values of each engine over vLLM: more than is needed, and little enough for five
+    servers on one machine. Ray kills the workers of a node that is nearly full."""
 
 
 SIZES = (
-    Size("small", 1, 48, {1: 24, 8: 96, 32: 256}),
-    Size("large", 2, 32, {1: 3, 8: 16, 32: 32}),
+    Size("small", 1, 48, {1: 24, 8: 96, 32: 256}, 1),
+    Size("large", 2, 32, {1: 3, 8: 16, 32: 32}, 2),
 )
 
 
@@ -93,7 +96,7 @@ class Server:
         environment = {
             **os.environ,
             "HF_HUB_OFFLINE": "1",
-            "VLLM_CPU_KVCACHE_SPACE": "3",
+            "VLLM_CPU_KVCACHE_SPACE": str(size.cache_gib),
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
             "VLLM_NO_USAGE_STATS": "1",
             "RAYLLM_MODEL_RESPONSE_BATCH_TIMEOUT_MS": str(round(1000 * INTERVAL_S)),

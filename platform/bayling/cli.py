@@ -21,6 +21,7 @@ from bayling.commands import (
     plan,
     preflight,
     rollout,
+    score,
     submit,
     translate,
 )
@@ -50,6 +51,7 @@ _EPILOG = """examples:
   bayling data inspect opus/x.en             what a file is taken for, and three rows
   bayling model fetch recipe=bayling-7b      base weights, to the folder that the recipe names
   bayling key new app                        a key for a server that others reach
+  bayling score translation --hypotheses mine.zh --reference wmt22.zh --target-lang zh
   bayling ui                                 runs, scores and model versions in a browser
 
 exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 the gate said no
@@ -135,6 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     model.register(commands)
     key.register(commands)
     rollout.register(commands)
+    score.register(commands)
     translate.register(commands)
     ui = command("ui", "the MLflow dashboard on this machine", _ui)
     ui.add_argument(

@@ -45,7 +45,8 @@ class Stage:
     """One stage: what decides its output, what it reads, how it is run."""
 
     name: str
-    inputs: tuple[str, ...]
+    inputs: Callable[[Config], tuple[str, ...]]
+    """The stages whose output it reads."""
     decides: Callable[[Config], list[Any]]
     """The parts of the configuration that decide its output."""
     run: Callable[[Config, Context], Manifest]
@@ -94,16 +95,45 @@ def _serve(config: Config, context: Context) -> Manifest:
     return run(config.serve, context)
 
 
+def _evaluate_inputs(config: Config) -> tuple[str, ...]:
+    """Nothing that was trained here, where another model is named; no data, where all questions
+    are in files."""
+    chosen = config.evaluate
+    data = ("data",) if chosen.asks_of_data else ()
+    return data if chosen.model is not None else ("data", "train")
+
+
+def _evaluate_decides(config: Config) -> list[Any]:
+    chosen = config.evaluate
+    parts: list[Any] = [chosen]
+    if chosen.model is not None or chosen.against is not None:
+        from bayling.evaluate.systems import states
+
+        parts.append(states([chosen.model, chosen.against], config.tracking))
+    if chosen.all_files:
+        from bayling.evaluate.files import states as states_of_files
+
+        parts.append(states_of_files(chosen.all_files))
+    return parts
+
+
+def _reads(*names: str) -> Callable[[Config], tuple[str, ...]]:
+    return lambda config: names
+
+
 STAGES = {
     stage.name: stage
     for stage in (
-        Stage("data", (), _data_decides, _data),
-        Stage("train", ("data",), lambda c: [c.train.decides(), c.model], _train),
-        Stage("evaluate", ("data", "train"), lambda c: [c.evaluate], _evaluate),
+        Stage("data", _reads(), _data_decides, _data),
+        Stage("train", _reads("data"), lambda c: [c.train.decides(), c.model], _train),
+        Stage("evaluate", _evaluate_inputs, _evaluate_decides, _evaluate),
         Stage(
-            "promote", ("train", "evaluate"), lambda c: [c.promote, c.registered_model], _promote
+            "promote",
+            _reads("train", "evaluate"),
+            lambda c: [c.promote, c.registered_model],
+            _promote,
         ),
-        Stage("serve", ("data", "promote"), lambda c: [c.serve, c.scale.device], _serve),
+        Stage("serve", _reads("data", "promote"), lambda c: [c.serve, c.scale.device], _serve),
     )
 }
 
@@ -120,7 +150,7 @@ class Pipeline:
         self.watcher = watcher
         self.fingerprints: dict[str, str] = {}
         for stage in STAGES.values():
-            before = [self.fingerprints[name] for name in stage.inputs]
+            before = [self.fingerprints[name] for name in stage.inputs(config)]
             self.fingerprints[stage.name] = fingerprint(
                 stage.name, __version__, config.seed, stage.decides(config), before
             )
@@ -145,8 +175,10 @@ class Pipeline:
         """Run what has to be run; returns every stage's manifest.
 
         Raises:
+            UserError: another model than the one that is trained is to be evaluated.
             GateRefused: the candidate was not promoted; nothing is served.
         """
+        self._check_own_model()
         self.prepare()
         todo = self._todo()
         if not todo:
@@ -181,6 +213,8 @@ class Pipeline:
             UserError: a stage before it has not been run with this configuration.
             GateRefused: the stage is promote, and the candidate did not pass.
         """
+        if name in ("promote", "serve"):
+            self._check_own_model()
         self.prepare()
         self._require(name)
         if name == "serve":
@@ -227,6 +261,13 @@ class Pipeline:
         )
         return export_step(self.config.train, self.config.model, context, step, target)
 
+    def _check_own_model(self) -> None:
+        if self.config.evaluate.model is not None:
+            raise UserError(
+                f"evaluate.model={self.config.evaluate.model} is another model than the one that "
+                "is trained: `bayling evaluate` scores it, and nothing comes after that"
+            )
+
     def _check_base_is_seen(self) -> None:
         """Before gigabytes are brought to where other nodes cannot look."""
         base = self.config.model.base
@@ -254,7 +295,7 @@ class Pipeline:
                 )
 
     def _needed(self, before: str, name: str) -> bool:
-        inputs = STAGES[name].inputs
+        inputs = STAGES[name].inputs(self.config)
         return before in inputs or any(self._needed(before, other) for other in inputs)
 
     def _todo(self) -> list[str]:
@@ -365,7 +406,7 @@ class Pipeline:
         folder.mkdir(parents=True, exist_ok=True)
         started = time.monotonic()
         inputs = {}
-        for before in STAGES[name].inputs:
+        for before in STAGES[name].inputs(self.config):
             manifest = self.output(before)
             assert manifest is not None  # ran before, or was required
             inputs[before] = (self.folder(before), manifest)

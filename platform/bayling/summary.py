@@ -19,26 +19,36 @@ def write(path: Path, outputs: dict[str, Manifest], total_seconds: float) -> Non
     evaluation, serve = outputs["evaluate"], outputs["serve"]
     evaluate_folder = folder / f"evaluate-{evaluation.fingerprint[:12]}"
     scores = json.loads((evaluate_folder / evaluation.outputs["scores"]).read_text("utf-8"))
-    keys = ("source_lang", "target_lang", "zero_shot", "chrf", "bleu", "exact_match", "off_target")
-    headline = {key: value for key, value in evaluation.results.items() if key != "digest"}
+    headline = {key: value for key, value in evaluation.results.items() if isinstance(value, float)}
     write_json(
         path,
         {
             "model": outputs["promote"].results["model"],
             "model_version": outputs["promote"].results["version"],
             **headline,
-            "directions": [
-                {key: row[key] for key in keys} for row in scores["trained"]["directions"]
-            ],
+            "directions": _directions(scores["systems"]["trained"].get("heldout")),
             "train_seconds": outputs["train"].seconds,
             "total_seconds": round(total_seconds, 1),
             "stage_seconds": {name: manifest.seconds for name, manifest in outputs.items()},
             "translations": serve.results["translations"],
             "conversation": serve.results["conversation"],
             "conversation_references": serve.results.get("conversation_references", []),
-            "heat_map": str(evaluate_folder / evaluation.outputs["heat_map"]),
+            "report": str(evaluate_folder / evaluation.outputs["page"]),
         },
     )
+
+
+def _directions(scored: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """The directions of the held-out part, each with its figures."""
+    figures = ("chrf", "bleu", "exact_match", "off_target")
+    return [
+        {
+            **{key: row[key] for key in ("source_lang", "target_lang", "zero_shot")},
+            **{name: row["figures"][name]["value"] for name in figures},
+        }
+        for row in (scored["groups"].values() if scored else ())
+        if row["kind"] == "direction"
+    ]
 
 
 def show(path: Path, config: Config) -> None:
@@ -58,20 +68,21 @@ def show(path: Path, config: Config) -> None:
     table.add_column("untrained", justify="right")
     table.add_column("trained", justify="right")
     trained = [row for row in result["directions"] if not row["zero_shot"]]
-    weakest = min(trained, key=lambda row: row["chrf"])
-    table.add_row(
-        f"chrF++, {len(trained)} trained directions",
-        f"{result['chrf_untrained']:.1f}",
-        f"{result['chrf']:.1f}",
-    )
-    name = f"{weakest['source_lang']} → {weakest['target_lang']}"
-    table.add_row(f"  the weakest of them, {name}", "", f"{weakest['chrf']:.1f}")
-    if "chrf_zero_shot" in result:
-        count = len(result["directions"]) - len(trained)
+    if trained:
+        weakest = min(trained, key=lambda row: row["chrf"])
         table.add_row(
-            f"chrF++, {count} zero-shot directions", "", f"{result['chrf_zero_shot']:.1f}"
+            f"chrF++, {len(trained)} trained directions",
+            f"{result['chrf_untrained']:.1f}",
+            f"{result['chrf']:.1f}",
         )
-    table.add_row("exact match, trained directions", "", f"{result['exact_match']:.0%}")
+        name = f"{weakest['source_lang']} → {weakest['target_lang']}"
+        table.add_row(f"  the weakest of them, {name}", "", f"{weakest['chrf']:.1f}")
+        if "chrf_zero_shot" in result:
+            count = len(result["directions"]) - len(trained)
+            table.add_row(
+                f"chrF++, {count} zero-shot directions", "", f"{result['chrf_zero_shot']:.1f}"
+            )
+        table.add_row("exact match, trained directions", "", f"{result['exact_match']:.0%}")
     if "interactive_satisfaction" in result:
         met = result["interactive_satisfaction"]
         table.add_row("interactive turns that meet their requirements", "", f"{met:.0%}")
@@ -102,7 +113,7 @@ def show(path: Path, config: Config) -> None:
         (serve, f"the model at {base_url(config.serve)}"),
     ):
         console.print(f"  {command:<{len(serve)}}   {what}", soft_wrap=True)
-    console.print(f"  {result['heat_map']}", soft_wrap=True)
+    console.print(f"  {result['report']}", soft_wrap=True)
     console.print(f"  {path}", soft_wrap=True)
 
 

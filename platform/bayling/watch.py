@@ -14,6 +14,13 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 _LOG_EVERY_SECONDS = 10.0
+_OF_SUITES = {
+    "translation": ("chrf", ".1f"),
+    "constrained": ("constraints_met", ".0%"),
+    "knowledge": ("accuracy", ".1%"),
+    "safety": ("satisfied", ".0%"),
+}
+"""Suite → the figure that stands for it in half a line, and how it is written."""
 
 
 def watcher() -> Plain | Terminal:
@@ -172,14 +179,19 @@ def summary(manifest: Manifest) -> str:
             f"{results['tokens_per_second']:,.0f} tokens/s{mfu}"
         )
     if manifest.stage == "evaluate":
-        parts = [
-            f"chrF++ {results['chrf']:.1f} (untrained {results['chrf_untrained']:.1f})",
-            f"exact {results['exact_match']:.0%}",
-        ]
+        parts = []
+        if "chrf" in results:
+            before = results.get("chrf_untrained")
+            beside = "" if before is None else f" (untrained {before:.1f})"
+            parts.append(f"chrF++ {results['chrf']:.1f}{beside}")
+            parts.append(f"exact {results['exact_match']:.0%}")
         if "chrf_zero_shot" in results:
             parts.append(f"zero-shot chrF++ {results['chrf_zero_shot']:.1f}")
         if "interactive_satisfaction" in results:
             parts.append(f"interactive {results['interactive_satisfaction']:.0%}")
+        for name, (figure, form) in _OF_SUITES.items():
+            if f"{name}_{figure}" in results:
+                parts.append(f"{name} {results[f'{name}_{figure}']:{form}}")
         return ", ".join(parts)
     if manifest.stage == "promote":
         word = "accepted as champion" if results["accepted"] else "refused"

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from scored import LANGUAGES, SCORES, system
+from scored import ANSWERED, answers, result
 
 from bayling.evaluate.card import with_scores
 
@@ -23,35 +23,46 @@ None.
 
 cldr
 """
+SCORES = result(ANSWERED)
+
+
+def figure(group: str, name: str) -> float:
+    value: float = SCORES["systems"]["trained"]["heldout"]["groups"][group]["figures"][name][
+        "value"
+    ]
+    return value
 
 
 def test_scores_stand_before_the_licences() -> None:
-    made = with_scores(CARD, SCORES, "abc123")
+    made = with_scores(CARD, SCORES)
     headings = [line for line in made.splitlines() if line.startswith("## ")]
     assert headings == ["## Scores", "## Licence of the base weights", "## Data and licences"]
-    assert "| this model | 60.0 | 30.0 | 25% | 5% |" in made
-    assert "| before training | 20.0 | 10.0 | 25% | 5% |" in made
-    assert "directions it was not trained on | 30.0" in made
-    assert "test set `abc123`" in made
-    assert "75% are met" in made
+    assert f"| this model | {figure('all', 'chrf'):.1f} (" in made
+    assert f"directions it was not trained on | {figure('zero-shot', 'chrf'):.1f} (" in made
+    assert "| before training | " in made
+    assert f"test set `{SCORES['digests']['heldout']}`, greedy" in made
+    assert "satisfied 100%" in made
     assert made.startswith("---\nlicense: other\n---\n\n# BayLing (mine)\n\nWhat it is.\n")
     assert made.endswith("cldr\n")
 
 
 def test_the_weakest_directions_are_named() -> None:
-    made = with_scores(CARD, SCORES, "abc123")
-    trained = [row for row in SCORES["trained"]["directions"] if not row["zero_shot"]]
-    worst = min(trained, key=lambda row: row["chrf"])
-    assert f"chrF++: {worst['source_lang']}→{worst['target_lang']} {worst['chrf']:.1f}" in made
-    assert len(trained) < len(LANGUAGES) * (len(LANGUAGES) - 1)
+    made = with_scores(CARD, SCORES)
+    trained = {
+        f"{row['source_lang']}→{row['target_lang']}": row["figures"]["chrf"]["value"]
+        for row in SCORES["systems"]["trained"]["heldout"]["groups"].values()
+        if row["kind"] == "direction" and not row["zero_shot"]
+    }
+    worst = min(trained, key=lambda name: (trained[name], name))
+    assert f"chrF++: {worst} {trained[worst]:.1f}" in made
+    assert len(trained) == 4
 
 
 def test_later_scores_take_the_place_of_earlier_ones() -> None:
-    once = with_scores(CARD, SCORES, "abc123")
-    better = {**SCORES, "trained": {**system(80.0, interactive=False), "zero_shot": None}}
-    again = with_scores(once, better, "def456")
+    once = with_scores(CARD, SCORES)
+    other = {name: answers(0, interactive=False) for name in ("trained", "untrained")}
+    again = with_scores(once, result(other))
     assert again.count("## Scores") == 1
-    assert "abc123" not in again
-    assert "| this model | 80.0" in again
+    assert "| this model | 100.0" in again
     assert "interactive" not in again
-    assert with_scores(again, better, "def456") == again
+    assert with_scores(again, result(other)) == again

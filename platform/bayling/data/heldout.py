@@ -142,7 +142,8 @@ def both_ways(pair: Pair) -> list[dict[str, Any]]:
                 "source": one.source,
                 "target": one.target,
                 "prompt": translate_prompt(one.source, one.target_lang, "en"),
-                "in_other_languages": {one.source_lang: one.source},
+                # Of whole sentences a detector tells the language better than a comparison.
+                "in_other_languages": {},
                 "kind": "text",
                 "zero_shot": False,
                 "origin": one.origin,

@@ -2,25 +2,128 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from bayling import languages
 from bayling.engines.options import EngineName
 from bayling.errors import UserError
+from bayling.evaluate.decoding import Decoding
+
+
+@dataclass
+class TranslationConfig:
+    """Which files, and which directions of them."""
+
+    files: list[str] = field(default_factory=list)
+    """Paths, or patterns such as `flores/devtest/*.devtest`. The language is what a file's name
+    begins or ends with: `eng.devtest`, `newstest.zh`."""
+    directions: list[str] = field(default_factory=list)
+    """Such as `en-zh`; all of them if none are named."""
+    limit: int | None = None
+    """At most as many sentences of each direction, the first ones."""
+    metrics: list[str] = field(default_factory=lambda: ["ter"])
+    """Beside BLEU and chrF++: `ter`."""
+    comet: str | None = None
+    """The folder of a COMET model."""
+    tokenizers: dict[str, str] = field(default_factory=dict)
+    """Target language → sacreBLEU tokenizer, such as `ja: ja-mecab`."""
+
+    def validate(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise UserError(f"evaluate.translation.limit must be at least 1, not {self.limit}")
+        if unknown := set(self.metrics) - {"ter"}:
+            raise UserError(
+                f"evaluate.translation.metrics knows ter, not {', '.join(sorted(unknown))}"
+            )
+        self.tokenizers = {languages.parse(tag): name for tag, name in self.tokenizers.items()}
+
+
+@dataclass
+class ConstrainedConfig:
+    """Sentences with words that their translations have to have."""
+
+    files: list[str] = field(default_factory=list)
+    """JSON lines of `src`, `tgt` and `constraint`, all into one language."""
+    target_lang: str | None = None
+    """Told from the references unless it is named."""
+
+
+@dataclass
+class FilesConfig:
+    """Conversations in files: `messages`, and `requirements` of the user's."""
+
+    files: list[str] = field(default_factory=list)
 
 
 @dataclass
 class EvaluateConfig:
-    """How a model is asked. Decoding is greedy, so the same model gives the same scores."""
+    """Which suites a model is put through, and how it is asked."""
 
     name: str = "heldout"
+    suites: list[str] = field(default_factory=lambda: ["heldout", "interactive"])
+    """Keys of `evaluate.suites.SUITES`."""
+    model: str | None = None
+    """What is evaluated: the pipeline's own model unless it is named. A folder, `models:/NAME/3` or
+    `models:/NAME@champion`, or the http address of an OpenAI-compatible server, with the model's
+    name after a `#` where it serves several."""
+    against: str | None = None
+    """What that is compared with, named likewise; the champion unless it is named."""
     engine: EngineName = EngineName.auto
     max_new_tokens: int = 64
+    beams: int = 1
+    """More than one: beam search, by plain batched generation. BayLing's published translations
+    were made with 5."""
     max_batch: int = 64
     """Prompts that one engine answers at once; bounds its memory."""
-    shard_size: int = 128
-    """Prompts handed to an engine at a time."""
+    shard_size: int | None = None
+    """Questions that are with the engines at a time, all of them together, and so the most that
+    are asked again after an interruption; unless it is set, twice as many as they answer side by
+    side."""
+    endpoint_concurrency: int = 16
+    """Requests to a server at a time."""
+    endpoint_key_variable: str = "BAYLING_API_KEY"
+    """The environment variable with the server's key."""
+    translation: TranslationConfig = field(default_factory=TranslationConfig)
+    constrained: ConstrainedConfig = field(default_factory=ConstrainedConfig)
+    interactive: FilesConfig = field(default_factory=FilesConfig)
+    """Without files: the conversations that the data stage kept back."""
+    safety: FilesConfig = field(default_factory=FilesConfig)
 
     def validate(self) -> None:
-        for key in ("max_new_tokens", "max_batch", "shard_size"):
+        for key in (
+            "max_new_tokens",
+            "max_batch",
+            "beams",
+            "endpoint_concurrency",
+        ):
             if getattr(self, key) < 1:
                 raise UserError(f"evaluate.{key} must be at least 1, not {getattr(self, key)}")
+        if self.shard_size is not None and self.shard_size < 1:
+            raise UserError(f"evaluate.shard_size must be at least 1, not {self.shard_size}")
+        if not self.suites:
+            raise UserError("evaluate.suites names no suite: heldout, interactive, …")
+        if repeated := {name for name in self.suites if self.suites.count(name) > 1}:
+            raise UserError(f"evaluate.suites names {', '.join(sorted(repeated))} twice")
+        self.translation.validate()
+
+    @property
+    def asks_of_data(self) -> bool:
+        """Whether a suite's questions are what the data stage kept back."""
+        own = "interactive" in self.suites and not self.interactive.files
+        return own or "heldout" in self.suites
+
+    @property
+    def all_files(self) -> list[str]:
+        """Paths and patterns of every suite that is asked."""
+        groups = {
+            "translation": self.translation.files,
+            "constrained": self.constrained.files,
+            "interactive": self.interactive.files,
+            "safety": self.safety.files,
+        }
+        return [path for name in self.suites for path in groups.get(name, [])]
+
+    @property
+    def decoding(self) -> Decoding:
+        """How translations are made."""
+        return Decoding(self.max_new_tokens, beams=self.beams)

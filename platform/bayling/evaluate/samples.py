@@ -70,9 +70,10 @@ def faults(hits: Sequence[float]) -> Sample:
     return Sample("faults", share(hits).items)
 
 
-def _ratio(sums: Array, scale: float = 1.0) -> Array:
+def _ratio(sums: Array) -> Array:
     above, below = sums[..., 0], sums[..., 1]
-    return scale * np.divide(above, below, out=np.zeros_like(above), where=below > 0)
+    value: Array = np.divide(above, below, out=np.zeros_like(above), where=below > 0)
+    return value
 
 
 def _ter(sums: Array) -> Array:
@@ -117,6 +118,6 @@ FIGURES: dict[str, Figure] = {
     "ter": Figure(_ter, higher_is_better=False),
     "share": Figure(_ratio),  # of things that are as they should be
     "faults": Figure(_ratio, higher_is_better=False),  # of things that are not
-    "ratio": Figure(lambda sums: _ratio(sums, 100.0)),  # one sum in percent of another
-    "mean": Figure(lambda sums: _ratio(sums, 100.0)),  # of values, times a hundred
+    "ratio": Figure(_ratio),  # one sum over another
+    "mean": Figure(_ratio),  # of values
 }

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from bayling.evaluate.decoding import Decoding
 from bayling.evaluate.samples import Sample
 from bayling.evaluate.significance import Difference, difference, interval
 
@@ -16,24 +17,6 @@ the system's own earlier ones."""
 
 ALL = "all"
 """The group of all that a suite's headline is about."""
-
-
-@dataclass(frozen=True)
-class Decoding:
-    """How answers are made. Part of what a figure means."""
-
-    max_new_tokens: int
-    temperature: float = 0.0
-    beams: int = 1
-
-    def __str__(self) -> str:
-        if self.beams > 1:
-            how = f"beam search with {self.beams} beams"
-        elif self.temperature:
-            how = f"sampling at temperature {self.temperature:g}"
-        else:
-            how = "greedy"
-        return f"{how}, at most {self.max_new_tokens} new tokens"
 
 
 @dataclass
