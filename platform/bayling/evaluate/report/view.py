@@ -117,14 +117,8 @@ def _in_short(result: dict[str, Any]) -> list[str]:
         word = verdict(figure, one["difference"], two_sided(one))
         title = TITLES.get(figure, figure)
         numbers = f"{number(figure, one['value'])} after {number(figure, one['baseline'])}"
-        if word == SAME:
-            said.append(
-                f"{SUITES.get(suite, suite)}: no clear difference to the {against} ({title} {numbers})."
-            )
-        else:
-            said.append(
-                f"{SUITES.get(suite, suite)}: {word} than the {against} ({title} {numbers})."
-            )
+        found = f"{word} than" if word != SAME else "no clear difference to"
+        said.append(f"{SUITES.get(suite, suite)}: {found} the {against} ({title} {numbers}).")
         if suite in translation_suites(result):
             said += _languages(result, suite)
     return said
