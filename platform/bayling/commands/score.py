@@ -109,8 +109,8 @@ def _translation(arguments: argparse.Namespace) -> None:
             raise UserError(f"{pattern} is named twice")
         rows = [row for pair in pairs for row in _rows(arguments, pattern, *pair)]
         systems[pattern] = directions.score(rows, metrics)
-    _show(systems, _COLUMNS)
     _write(arguments.json, systems)
+    _show(systems, _COLUMNS)
 
 
 def _directions(arguments: argparse.Namespace) -> list[tuple[str, str]]:
@@ -187,8 +187,8 @@ def _constrained(arguments: argparse.Namespace) -> None:
         metrics = Metrics({language: arguments.tokenize} if arguments.tokenize else {}, ter=False)
         metrics.check([language])
         systems[name] = constraints.score(rows, language, metrics)
-    _show(systems, ("constraints_met", "sentences_met", "bleu", "chrf", "off_target", "empty"))
     _write(arguments.json, systems)
+    _show(systems, ("constraints_met", "sentences_met", "bleu", "chrf", "off_target", "empty"))
 
 
 def _show(systems: dict[str, Scored], columns: Sequence[str]) -> None:

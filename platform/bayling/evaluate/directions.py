@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import Any
@@ -79,24 +79,26 @@ def score(rows: Sequence[Row], metrics: Metrics) -> Scored:
         )
     scored.details = {
         "signatures": _signatures(directions, metrics),
-        "worst": worst([row for pair in trained for row in directions[pair]]),
+        "worst": _worst({pair: (directions[pair], figures[pair]) for pair in trained}),
     }
     return scored
 
 
-def worst(rows: Sequence[Row], number: int = _WORST) -> list[dict[str, Any]]:
-    """The answers furthest from right, for a person to look at; at most one a direction."""
-    wrong = [row for row in rows if row["outputs"][0].strip() != row["target"].strip()]
-    ranked = sorted(wrong, key=lambda row: (sentence_chrf(row), row["id"]))
-    seen: set[tuple[str, str]] = set()
+def _worst(
+    directions: Mapping[tuple[str, str], tuple[list[Row], dict[str, Sample]]],
+) -> list[dict[str, Any]]:
+    """The answer furthest from right of each direction, for a person to look at; the worst ones."""
     found = []
-    for row in ranked:
-        direction = (row["source_lang"], row["target_lang"])
-        if direction not in seen:
-            seen.add(direction)
+    for rows, figures in directions.values():
+        chrf = figures["chrf"].of_sums(figures["chrf"].items)
+        place = min(range(len(rows)), key=lambda index: (chrf[index], rows[index]["id"]))
+        row = rows[place]
+        if row["outputs"][0].strip() != row["target"].strip():
             keys = ("id", "source_lang", "target_lang", "source", "target")
-            found.append({**{key: row[key] for key in keys}, "output": row["outputs"][0]})
-    return found[:number]
+            shown = {key: row[key] for key in keys}
+            found.append((float(chrf[place]), {**shown, "output": row["outputs"][0]}))
+    found.sort(key=lambda one: (one[0], one[1]["id"]))
+    return [row for _, row in found[:_WORST]]
 
 
 def sentence_chrf(row: Row) -> float:

@@ -95,18 +95,20 @@ def _similarity(output: str, reference: str) -> float:
 
 def _in_another(outputs: Sequence[str], references: Sequence[str], language: str) -> list[bool]:
     """By the language detector. What it says of the reference it may say of the output."""
-    of_references = detection.judge(references, language)
     verdicts = []
-    for output, judged, reference in zip(
-        outputs, detection.judge(outputs, language), of_references, strict=True
+    for output, reference, judged in zip(
+        outputs, references, detection.judge(outputs, language), strict=True
     ):
-        verdicts.append(
+        found = (
             judged is not None
             and judged.likeliest != language
             and judged.probability >= SURE
             and letters_in_script(output, language)[1] >= ENOUGH_LETTERS
-            and (reference is None or reference.likeliest != judged.likeliest)
         )
+        if found and judged is not None:
+            [right] = detection.judge([reference], language)
+            found = right is None or right.likeliest != judged.likeliest
+        verdicts.append(found)
     return verdicts
 
 
