@@ -56,6 +56,22 @@ class FilesConfig:
 
 
 @dataclass
+class KnowledgeConfig:
+    """Exams in AGIEval's format."""
+
+    files: list[str] = field(default_factory=list)
+    """Paths or patterns; each file is an exam."""
+    max_new_tokens: int = 512
+    """As in BayLing's published evaluation, where answers may explain."""
+
+    def validate(self) -> None:
+        if self.max_new_tokens < 1:
+            raise UserError(
+                f"evaluate.knowledge.max_new_tokens must be at least 1, not {self.max_new_tokens}"
+            )
+
+
+@dataclass
 class EvaluateConfig:
     """Which suites a model is put through, and how it is asked."""
 
@@ -88,6 +104,7 @@ class EvaluateConfig:
     interactive: FilesConfig = field(default_factory=FilesConfig)
     """Without files: the conversations that the data stage kept back."""
     safety: FilesConfig = field(default_factory=FilesConfig)
+    knowledge: KnowledgeConfig = field(default_factory=KnowledgeConfig)
 
     def validate(self) -> None:
         for key in (
@@ -105,6 +122,7 @@ class EvaluateConfig:
         if repeated := {name for name in self.suites if self.suites.count(name) > 1}:
             raise UserError(f"evaluate.suites names {', '.join(sorted(repeated))} twice")
         self.translation.validate()
+        self.knowledge.validate()
 
     @property
     def asks_of_data(self) -> bool:
@@ -120,6 +138,7 @@ class EvaluateConfig:
             "constrained": self.constrained.files,
             "interactive": self.interactive.files,
             "safety": self.safety.files,
+            "knowledge": self.knowledge.files,
         }
         return [path for name in self.suites for path in groups.get(name, [])]
 
