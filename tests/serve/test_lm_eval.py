@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,24 +10,10 @@ from typing import Any
 import pytest
 from tiny_model import make_model
 from tiny_server import deployed
+from tiny_tasks import make_tasks
 
-TASK = """
-task: {name}
-dataset_path: json
-dataset_kwargs: {{data_files: {{test: {file}}}}}
-test_split: test
-output_type: multiple_choice
-doc_to_text: "{{{{question}}}}"
-doc_to_choice: "{{{{choices}}}}"
-doc_to_target: answer
-metric_list:
-  - metric: acc
-  - metric: acc_norm
-"""
-WORDS = [
-    *("Guten Morgen", "Good morning", "April", "meters", "hours", "2037", "17", "the", "of", "and"),
-    *("中国", "日本", "नमस्ते", "दुनिया", "مرحبا", "people", "translate", "into", "Chinese"),
-]
+from bayling.config import compose
+from bayling.evaluate.suites.harness import Harness
 
 
 @pytest.fixture(scope="module")
@@ -47,17 +31,7 @@ def server(ray_cluster: None, folder: Path) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def task(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A multiple-choice task of sixty questions, whose answers differ in length."""
-    folder = tmp_path_factory.mktemp("task")
-    rng = random.Random(3)
-    with (folder / "questions.jsonl").open("w", encoding="utf-8") as file:
-        for _ in range(60):
-            question = " ".join(rng.choices(WORDS, k=rng.randrange(3, 12)))
-            choices = [" ".join(rng.choices(WORDS, k=rng.randrange(1, 5))) for _ in range(4)]
-            row = {"question": question, "choices": choices, "answer": rng.randrange(4)}
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-    task = TASK.format(name="choose", file=folder / "questions.jsonl")
-    (folder / "choose.yaml").write_text(task, "utf-8")
-    return folder
+    return make_tasks(tmp_path_factory.mktemp("task"))
 
 
 @pytest.mark.parametrize("batch_size", [1, 16])
@@ -102,3 +76,18 @@ def test_lm_eval_finds_the_accuracy_of_its_own_backend_over_http(
     assert served == own
     assert 0 < own["acc"] < 1
     assert likelihoods == pytest.approx(own_likelihoods, abs=1e-3)
+
+
+def test_the_suite_finds_for_an_endpoint_what_it_finds_for_the_models_folder(
+    server: str, folder: Path, task: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(os.environ, "HF_HOME", str(task / "home"))
+    monkeypatch.setitem(os.environ, "OPENAI_API_KEY", "none")
+    overrides = ["evaluate.harness.tasks=[choose]", f"evaluate.harness.include_path={task}"]
+    harness = Harness(compose([*overrides, f"evaluate.harness.tokenizer={folder}"]).evaluate)
+    asked = harness.run(server, "cpu", 2, lambda done, of: None)
+    own = harness.run(str(folder), "cpu", 2, lambda done, of: None)
+    assert asked.against(own)["choose"]["accuracy"].difference == 0
+    assert asked.samples["choose"]["accuracy"].items.tolist() == (
+        own.samples["choose"]["accuracy"].items.tolist()
+    )

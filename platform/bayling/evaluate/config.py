@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from bayling import languages
 from bayling.engines.options import EngineName
@@ -56,6 +57,57 @@ class FilesConfig:
 
 
 @dataclass
+class KnowledgeConfig:
+    """Exams in AGIEval's format."""
+
+    files: list[str] = field(default_factory=list)
+    """Paths or patterns; each file is an exam."""
+    max_new_tokens: int = 512
+    """As in BayLing's published evaluation, where answers may explain."""
+
+    def validate(self) -> None:
+        if self.max_new_tokens < 1:
+            raise UserError(
+                f"evaluate.knowledge.max_new_tokens must be at least 1, not {self.max_new_tokens}"
+            )
+
+
+@dataclass
+class HarnessConfig:
+    """Tasks of lm-evaluation-harness."""
+
+    tasks: list[str] = field(default_factory=list)
+    """Names of tasks, groups or tags that the harness or `include_path` has, or YAML files."""
+    include_path: str | None = None
+    """A folder of tasks of your own. Python code that their YAML files name is run."""
+    shots: int | None = None
+    """Solved examples before each question; what the task says without it."""
+    limit: int | None = None
+    """Questions of each task, the first ones; all without it."""
+    apply_chat_template: bool = False
+    """Whether questions are asked as a user's turn. Scores differ, with and without."""
+    tokenizer: str | None = None
+    """The folder of the tokenizer of a server's model; not needed for a model in a folder."""
+
+    def validate(self) -> None:
+        if self.shots is not None and self.shots < 0:
+            raise UserError(f"evaluate.harness.shots must be 0 or more, not {self.shots}")
+        if self.limit is not None and self.limit < 1:
+            raise UserError(f"evaluate.harness.limit must be at least 1, not {self.limit}")
+
+    @property
+    def own_files(self) -> list[str]:
+        """The files of tasks of your own, data beside them included."""
+        folder = sorted(Path(self.include_path).rglob("*")) if self.include_path else []
+        named = [Path(task) for task in self.tasks if task.endswith((".yaml", ".yml"))]
+        return [
+            str(path)
+            for path in [*folder, *named]
+            if path.is_file() and "__pycache__" not in path.parts
+        ]
+
+
+@dataclass
 class EvaluateConfig:
     """Which suites a model is put through, and how it is asked."""
 
@@ -88,6 +140,8 @@ class EvaluateConfig:
     interactive: FilesConfig = field(default_factory=FilesConfig)
     """Without files: the conversations that the data stage kept back."""
     safety: FilesConfig = field(default_factory=FilesConfig)
+    knowledge: KnowledgeConfig = field(default_factory=KnowledgeConfig)
+    harness: HarnessConfig = field(default_factory=HarnessConfig)
 
     def validate(self) -> None:
         for key in (
@@ -105,6 +159,8 @@ class EvaluateConfig:
         if repeated := {name for name in self.suites if self.suites.count(name) > 1}:
             raise UserError(f"evaluate.suites names {', '.join(sorted(repeated))} twice")
         self.translation.validate()
+        self.knowledge.validate()
+        self.harness.validate()
 
     @property
     def asks_of_data(self) -> bool:
@@ -120,6 +176,8 @@ class EvaluateConfig:
             "constrained": self.constrained.files,
             "interactive": self.interactive.files,
             "safety": self.safety.files,
+            "knowledge": self.knowledge.files,
+            "harness": self.harness.own_files,
         }
         return [path for name in self.suites for path in groups.get(name, [])]
 

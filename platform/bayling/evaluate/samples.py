@@ -70,6 +70,12 @@ def faults(hits: Sequence[float]) -> Sample:
     return Sample("faults", share(hits).items)
 
 
+def averaged(samples: Sequence[Sample]) -> Sample:
+    """The mean of several shares, each of which counts alike however many items it has."""
+    (figure,) = {sample.figure for sample in samples}
+    return Sample(figure, np.concatenate([one.items / one.items[:, 1].sum() for one in samples]))
+
+
 def _ratio(sums: Array) -> Array:
     above, below = sums[..., 0], sums[..., 1]
     value: Array = np.divide(above, below, out=np.zeros_like(above), where=below > 0)

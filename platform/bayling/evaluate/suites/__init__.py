@@ -6,7 +6,14 @@ from collections.abc import Callable
 
 from bayling.evaluate.config import EvaluateConfig
 from bayling.evaluate.suite import Suite
-from bayling.evaluate.suites import constrained, heldout, interactive, safety, translation
+from bayling.evaluate.suites import (
+    constrained,
+    heldout,
+    interactive,
+    knowledge,
+    safety,
+    translation,
+)
 from bayling.stage import Context
 
 SUITES: dict[str, Callable[[EvaluateConfig, Context], Suite]] = {
@@ -14,6 +21,7 @@ SUITES: dict[str, Callable[[EvaluateConfig, Context], Suite]] = {
     "interactive": interactive.suite,  # conversations, of the data stage or from files
     "translation": translation.suite,  # line-aligned files of any languages
     "constrained": constrained.suite,  # words that have to be in the translation
+    "knowledge": knowledge.suite,  # exams in AGIEval's format
     "safety": safety.suite,  # what is refused, and what is not
 }
 OF_DATA = ("heldout", "interactive")
