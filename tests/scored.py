@@ -6,7 +6,7 @@ from typing import Any
 
 from bayling.evaluate.decoding import Decoding
 from bayling.evaluate.run import result_of
-from bayling.evaluate.suite import Row
+from bayling.evaluate.suite import Row, digest_of
 from bayling.evaluate.suites.heldout import HeldOut
 from bayling.evaluate.suites.interactive import Interactive
 from bayling.evaluate.systems import System
@@ -92,7 +92,8 @@ def result(answered: dict[str, dict[str, list[Row]]], **called: str) -> dict[str
         system: {name: suite.score(those[name]) for name, suite in suites.items()}
         for system, those in answered.items()
     }
-    return result_of(list(suites.values()), compared, scored, {name: {} for name in answered})
+    tests = {name: (digest_of(suite), str(suite.decoding)) for name, suite in suites.items()}
+    return result_of(tests, compared, scored, {name: {} for name in answered})
 
 
 ANSWERED = {"trained": answers(1, attack=True), "untrained": answers(4)}

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bayling.commands import score_knowledge
 from bayling.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ _EPILOG = """examples:
   bayling score translation --directions en-zh,de-en --hypotheses 'out/{source}-{target}.txt' \\
       --reference 'flores/{target}.devtest' --source 'flores/{source}.devtest'
   bayling score constrained outputs.jsonl --target-lang zh
+  bayling score knowledge --predictions sat-en.out --labels agieval/sat-en.jsonl
 
 BLEU, chrF++ and TER are sacreBLEU's and run from 0 to 100; everything else is a share. Intervals
 are 95 % of the bootstrap; the first of several systems is what the others are compared with.
@@ -41,6 +43,7 @@ def register(commands: Any) -> None:
     verbs = added.add_subparsers(dest="verb", required=True, metavar="WHAT")
     _register_translation(verbs)
     _register_constrained(verbs)
+    score_knowledge.register(verbs)
 
 
 def _register_translation(verbs: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,11 @@ from bayling.evaluate.card import with_scores
 from bayling.evaluate.config import EvaluateConfig
 from bayling.evaluate.endpoint import Endpoint
 from bayling.evaluate.generate import AHEAD, Answerers
-from bayling.evaluate.suite import Row, Scored, Suite
-from bayling.evaluate.suites import SUITES
+from bayling.evaluate.suite import ALL, Contest, Row, Scored, Suite, digest_of
+from bayling.evaluate.suites import HARNESS, SUITES
+from bayling.evaluate.suites.harness import Harness
 from bayling.evaluate.systems import CHAMPION, TRAINED, UNTRAINED, System
+from bayling.evaluate.tasks import put_through
 from bayling.model_folder import CARD
 from bayling.registry import models, runs, scores
 from bayling.stage import Context, Manifest, fingerprint, write_json
@@ -33,23 +35,38 @@ def run(config: EvaluateConfig, context: Context) -> Manifest:
     Writes every answer as JSON lines, and logs scores per direction, per language and overall.
     """
     suites = _suites(config, context)
+    harness = Harness(config) if HARNESS in config.suites else None
     compared = _systems(config, context)
-    main = compared[0]
+    main, baseline = compared[0], compared[-1] if len(compared) > 1 else None
     speed: dict[str, Any] = {}
     answered: dict[str, dict[str, list[Row]]] = {}
+    scored: dict[str, dict[str, Scored]] = {}
     with closing(_Asking(config, context, suites)) as asking:
         for number, system in enumerate(compared):
             answered[system.name], speed[system.name] = asking.all_of(
                 system, number / len(compared), 1 / len(compared)
             )
         no_room = asking.no_room
-    scored: dict[str, dict[str, Scored]] = {}
     for system in compared:
         context.report(f"scoring the {system.name} model", 1, 1)
         scored[system.name] = {
             suite.name: suite.score(answered[system.name][suite.name]) for suite in suites
         }
-    result = {**result_of(suites, compared, scored, speed), **_cost(speed[main.name], context)}
+        if harness is not None:
+            scored[system.name][HARNESS] = put_through(harness, system, config, context)
+    for suite in suites:
+        if isinstance(suite, Contest):
+            theirs = answered[baseline.name][suite.name] if baseline else None
+            folder = context.folder / "answers" / main.name
+            found = suite.compare(answered[main.name][suite.name], theirs, folder, context.report)
+            alone = scored[main.name][suite.name].samples[ALL]
+            found.samples[ALL] = {**found.samples.get(ALL, {}), **alone}
+            found.groups.setdefault(ALL, {"kind": "overall"})
+            scored[main.name][suite.name] = found
+    tests = {suite.name: (digest_of(suite), str(suite.decoding)) for suite in suites}
+    if harness is not None:
+        tests[HARNESS] = (harness.digest, harness.decoding)
+    result = {**result_of(tests, compared, scored, speed), **_cost(speed[main.name], context)}
     write_json(context.folder / "scores.json", result)
     context.report("writing the report", 1, 1)
     files = report.write(context.folder / "report", result, answered)
@@ -65,7 +82,7 @@ def run(config: EvaluateConfig, context: Context) -> Manifest:
 
 
 def result_of(
-    suites: Sequence[Suite],
+    tests: Mapping[str, tuple[str, str]],
     compared: Sequence[System],
     scored: dict[str, dict[str, Scored]],
     speed: dict[str, Any],
@@ -73,6 +90,7 @@ def result_of(
     """What `scores.json` says.
 
     Args:
+        tests: suite → what names its questions, and how answers were made.
         compared: the model first, and what it is compared with last.
         scored: system → suite → what was found.
         speed: system → tokens that were generated, and seconds.
@@ -81,8 +99,8 @@ def result_of(
     champion = next((one.version for one in compared if one.name == CHAMPION), None)
     return {
         "schema": SCHEMA,
-        "digests": {suite.name: _digest(suite) for suite in suites},
-        "decoding": {suite.name: str(suite.decoding) for suite in suites},
+        "digests": {suite: digest for suite, (digest, _) in tests.items()},
+        "decoding": {suite: decoding for suite, (_, decoding) in tests.items()},
         "systems": {
             name: {suite: one.as_dict() for suite, one in those.items()}
             for name, those in scored.items()
@@ -97,12 +115,13 @@ def result_of(
 
 
 def _suites(config: EvaluateConfig, context: Context) -> list[Suite]:
+    known = [*SUITES, HARNESS]
     for name in config.suites:
-        if name not in SUITES:
+        if name not in known:
             raise UserError(
-                f"evaluate.suites: there is no suite {name!r}; there are {', '.join(SUITES)}"
+                f"evaluate.suites: there is no suite {name!r}; there are {', '.join(known)}"
             )
-    made = [SUITES[name](config, context) for name in config.suites]
+    made = [SUITES[name](config, context) for name in config.suites if name in SUITES]
     for suite in made:
         ids = [row["id"] for row in suite.questions]
         if len(set(ids)) < len(ids):
@@ -111,7 +130,7 @@ def _suites(config: EvaluateConfig, context: Context) -> list[Suite]:
         if not ids:
             context.note(f"the suite {suite.name} has no questions and is left out")
     asked = [suite for suite in made if suite.questions]
-    if not asked:
+    if not asked and HARNESS not in config.suites:
         raise UserError("none of evaluate.suites has a question")
     return asked
 
@@ -223,18 +242,13 @@ class _Asking:
             return
         suite = answers.suite
         uri = self._context.tracked.tracking_uri
-        rows = scores.answers_of(uri, system.version, suite.name, _digest(suite))
+        rows = scores.answers_of(uri, system.version, suite.name, digest_of(suite))
         if rows and [row["id"] for row in rows] == [row["id"] for row in suite.questions]:
             answers.take_over(rows)
 
     def close(self) -> None:
         if self._answerers is not None:
             self._answerers.close()
-
-
-def _digest(suite: Suite) -> str:
-    """Names questions and decoding: scores are comparable where it is equal."""
-    return fingerprint(suite.name, suite.questions, suite.decoding)
 
 
 def _comparison(

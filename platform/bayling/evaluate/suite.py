@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
 
 from bayling.evaluate.decoding import Decoding
 from bayling.evaluate.samples import Sample
 from bayling.evaluate.significance import Difference, difference, interval
+from bayling.stage import Report, fingerprint
 
 Row = dict[str, Any]
 """A question: `id` (unique in its suite), `turns` (what the user says, turn by turn), and whatever
@@ -59,12 +63,37 @@ class Scored:
             if group in baseline.samples
         }
 
+    def stored(self) -> dict[str, Any]:
+        """All of it as plain JSON, items included, for `restored`."""
+        return {
+            "samples": {
+                group: {
+                    name: {"figure": one.figure, "items": one.items.tolist()}
+                    for name, one in figures.items()
+                }
+                for group, figures in self.samples.items()
+            },
+            "groups": self.groups,
+            "details": self.details,
+        }
+
+    @staticmethod
+    def restored(stored: Mapping[str, Any]) -> Scored:
+        return Scored(
+            {
+                group: {
+                    name: Sample(one["figure"], np.asarray(one["items"], dtype=np.float64))
+                    for name, one in figures.items()
+                }
+                for group, figures in stored["samples"].items()
+            },
+            dict(stored["groups"]),
+            dict(stored["details"]),
+        )
+
 
 class Suite(Protocol):
-    """A test set and how its answers are judged.
-
-    The digest names the questions and the decoding: scores are comparable where it is equal.
-    """
+    """A test set and how its answers are judged."""
 
     name: str
     decoding: Decoding
@@ -73,3 +102,23 @@ class Suite(Protocol):
     def score(self, rows: Sequence[Row]) -> Scored:
         """Judge answered questions; they come in the order of `questions`."""
         ...
+
+
+@runtime_checkable
+class Contest(Protocol):
+    """A suite that says something of two systems' answers side by side, and little of one's."""
+
+    def compare(
+        self, rows: Sequence[Row], baseline_rows: Sequence[Row] | None, folder: Path, report: Report
+    ) -> Scored:
+        """Judge answered questions beside the baseline's answers to them.
+
+        Args:
+            folder: where what was paid for is kept, and found again after an interruption.
+        """
+        ...
+
+
+def digest_of(suite: Suite) -> str:
+    """Names questions and decoding: scores are comparable where it is equal."""
+    return fingerprint(suite.name, suite.questions, suite.decoding)

@@ -26,3 +26,5 @@ SUITES: dict[str, Callable[[EvaluateConfig, Context], Suite]] = {
 }
 OF_DATA = ("heldout", "interactive")
 """Suites that ask what the data stage kept back."""
+HARNESS = "harness"
+"""lm-evaluation-harness's tasks, which ask by themselves: `evaluate.tasks`."""
