@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_tasks
 from running import Finished, Recorder
 
 from bayling.config import compose
@@ -101,6 +102,28 @@ def test_what_the_champion_said_when_it_was_evaluated_is_not_asked_again(smoke: 
         before = smoke.folder("evaluate") / "answers" / "trained" / f"{suite}.jsonl"
         now = folder / "answers" / "champion" / f"{suite}.jsonl"
         assert read_lines(now) == read_lines(before)
+
+
+def test_lm_evals_tasks_are_a_suite_like_others_and_the_champions_are_remembered(
+    smoke: Finished, tmp_path: Path
+) -> None:
+    tasks = tiny_tasks.make_tasks(tmp_path)
+    chosen = [
+        "evaluate.suites=[harness]",
+        "evaluate.harness.tasks=[choose]",
+        f"evaluate.harness.include_path={tasks}",
+    ]
+    champion, folder = evaluated(smoke, "evaluate.model=models:/bayling@champion", *chosen)
+    figures = champion["systems"]["model"]["harness"]["groups"]["all"]["figures"]
+    assert 0 <= figures["accuracy"]["low"] <= figures["accuracy"]["value"] <= 1
+    assert champion["decoding"]["harness"].startswith("lm-eval")
+    assert (folder / "answers" / "model" / "harness.jsonl").exists()
+    model = smoke.folder("train") / smoke.outputs["train"].outputs["untrained"]
+    other, _ = evaluated(smoke, f"evaluate.model={model}", *chosen)
+    assert other["digests"] == champion["digests"]
+    assert (
+        other["comparison"]["harness"]["all"]["accuracy"]["items"] == figures["accuracy"]["items"]
+    )
 
 
 def test_greedy_answers_do_not_depend_on_shards_or_engines(smoke: Finished) -> None:
