@@ -155,6 +155,9 @@ def differences(result: dict[str, Any], suite: str, path: Path) -> None:
         for group, figures in result["comparison"][suite].items()
         if groups[group].get("kind") == "direction" and "chrf" in figures
     ]
+    all_of_them = len(compared)
+    compared = [item for item in compared if item[1]["low"] or item[1]["high"]]
+    same = all_of_them - len(compared)
     compared.sort(key=lambda item: item[1]["difference"])
     left_out = len(compared) - _MOST_DIFFERENCES
     if left_out > 0:
@@ -170,8 +173,10 @@ def differences(result: dict[str, Any], suite: str, path: Path) -> None:
     axis.set_yticks(range(len(compared)), [group for group, _ in compared], fontsize=8)
     axis.set_xlabel(f"chrF++ against the {result['called'][result['baseline']]}, 95 % interval")
     said = "coloured: clear, also with all directions together"
+    if same:
+        said += f"; {same} without any difference are left out"
     if left_out > 0:
-        said += f"; the {left_out} directions between are left out"
+        said += f"; so are {left_out} between"
     axis.set_title(said, fontsize=8)
     axis.grid(axis="x", color="#e3e3e8")
     axis.set_axisbelow(True)
