@@ -26,6 +26,9 @@ TEXTS = {
     "swh": ["baada ya siku 5", "kilomita 24", "Uchina na Ujerumani"],
 }
 
+OF_ITS_OWN = "experiment=evaluations"
+"""Other tests look at the runs of the pipeline."""
+
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -50,7 +53,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def evaluated(smoke: Finished, *overrides: str) -> tuple[dict[str, Any], Path]:
     """What `scores.json` says, and the stage's folder."""
-    pipeline, _ = smoke.pipeline(*overrides)
+    pipeline, _ = smoke.pipeline(OF_ITS_OWN, *overrides)
     pipeline.run_stage("evaluate")
     folder = pipeline.folder("evaluate")
     return json.loads((folder / "scores.json").read_text("utf-8")), folder
@@ -147,7 +150,7 @@ def test_beam_search_is_named_and_at_least_as_likely(smoke: Finished) -> None:
 
 def test_a_killed_evaluation_goes_on_where_it_was(smoke: Finished) -> None:
     """At most one shard is asked again: what was in the engines."""
-    overrides = [*smoke.overrides, "evaluate.shard_size=4", "evaluate.suites=[heldout]"]
+    overrides = [*smoke.overrides, OF_ITS_OWN, "evaluate.shard_size=4", "evaluate.suites=[heldout]"]
     pipeline = Pipeline(compose(overrides), Recorder())
     parts = pipeline.folder("evaluate") / "answers" / "trained" / "heldout.parts"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -207,6 +210,7 @@ def test_files_that_do_not_fit_are_named(smoke: Finished, tmp_path: Path) -> Non
     (tmp_path / "de.txt").write_text("eins\n\n", "utf-8")
     with pytest.raises(UserError, match=r"de.txt, line 2 is empty"):
         evaluated(smoke, *chosen)
+    (tmp_path / "de.txt").write_text("eins\nzwei\n", "utf-8")
     with pytest.raises(UserError, match=r"names en-sw, and there is no file for sw"):
         evaluated(smoke, *chosen, "evaluate.translation.directions=[en-sw]")
 

@@ -186,7 +186,8 @@ class _Asking:
         done = total - sum(len(piece) for _, piece in work)
 
         def report() -> None:
-            self._context.report(f"{system.called} answers", begun + part * done / total, 1)
+            share = done / total if total else 1.0
+            self._context.report(f"{system.called} answers", begun + part * share, 1)
 
         report()
         for one, piece, rows, made in self._answered(system, work):
