@@ -32,3 +32,17 @@ def test_the_cpu_benchmark_explains_itself() -> None:
     done = _run(BENCHMARKS / "train.py", "--help")
     assert done.returncode == 0, done.stderr
     assert "--json FILE" in done.stdout
+
+
+def test_a_model_beside_itself_is_refused_as_seldom_as_is_stated(tmp_path: Path) -> None:
+    """With the evaluation's own figures and the gate's own rules. A language that is broken is
+    refused and named, and no other one."""
+    file = tmp_path / "gate.json"
+    few = ["--comparisons", "20", "--damaged", "4", "--languages", "en,zh,hi,sw"]
+    done = _run(BENCHMARKS / "gate.py", *few, "--json", file)
+    assert done.returncode == 0, done.stdout + done.stderr
+    figures = json.loads(file.read_text("utf-8"))["figures"]
+    assert figures["comparisons"] == 20
+    assert figures["refused"] / 20 <= figures["false_refusals"] == 0.05
+    broken = figures["damaged"]["1.0"]
+    assert broken["refused"] == broken["named"] == 1.0

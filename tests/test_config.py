@@ -237,6 +237,8 @@ def test_a_key_cannot_be_taken_out() -> None:
         (["promote.max_off_target=5"], "promote.max_off_target"),
         (["promote.min_chrf=101"], "promote.min_chrf"),
         (["promote.max_chrf_loss=-1"], "promote.max_chrf_loss"),
+        (["promote.false_refusals=0"], "promote.false_refusals"),
+        (["promote.max_cost_per_million_tokens=0"], "promote.max_cost_per_million_tokens"),
         (["scale.workers=0"], "scale.workers"),
         (["scale.object_store_mb=10"], "scale.object_store_mb"),
         (["name=a/b"], "name='a/b'"),

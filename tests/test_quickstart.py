@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from forgetful import plant
 from mlflow import MlflowClient
-from running import free_port
+from running import Recorder, free_port
 
 from bayling.config import compose
-from bayling.registry import models
+from bayling.pipeline import Pipeline
+from bayling.registry import champion, models
 
 
 @dataclass(frozen=True)
@@ -110,3 +112,47 @@ def test_a_worse_model_is_refused_and_changes_nothing(quickstart: Quickstart) ->
     again = _bayling("run", *worse)
     assert again.returncode == 3, "a refusal is remembered"
     assert again.stderr.count("unchanged, skipped") == 4
+
+
+@pytest.mark.timeout(600)
+def test_a_model_that_forgot_one_language_is_refused_and_the_language_named(
+    quickstart: Quickstart,
+) -> None:
+    forgetful = plant("hi", quickstart.overrides, "train.learning_rate=0.00151")
+    done = _bayling("run", *forgetful)
+    assert done.returncode == 3, done.stderr
+    [blamed] = [line for line in done.stderr.splitlines() if "worse than for the champion" in line]
+    assert blamed.startswith("  - Hindi (chrF++ into it ")
+    assert "is worse than for the champion (version 1), by more than" in blamed, "no other one"
+
+    told = _bayling("promote", "--explain", *forgetful)
+    assert told.returncode == 3
+    assert "now " in told.stdout and "before " in told.stdout
+    first = told.stdout.split("the directions that lost most")[1].splitlines()[1]
+    assert "hi" in first.split()[:3]
+
+
+@pytest.mark.timeout(600)
+def test_a_model_that_was_trained_again_is_accepted_and_undone(quickstart: Quickstart) -> None:
+    made = Pipeline(compose(quickstart.overrides), Recorder())
+    again = [
+        *quickstart.overrides,
+        f"model.base={made.folder('train') / 'model'}",
+        "name=again",
+        "data.conversations=3000",
+        "train.learning_rate=0.0003",
+    ]
+    done = _bayling("run", *again)
+    assert done.returncode == 0, done.stderr
+    now = models.require_alias(quickstart.tracking, "bayling", "champion")
+    assert now.tags["gate.baseline"] == "champion (version 1)"
+
+    undone = _bayling("champion", "undo", "--reason", "a test", *quickstart.overrides)
+    assert undone.returncode == 0, undone.stderr
+    assert f"version 1 of bayling is champion again, after version {now.version}" in undone.stdout
+    changes = champion.history(quickstart.tracking, "bayling").changes
+    assert [(one.version, one.how) for one in changes] == [
+        ("1", "undone"),
+        (now.version, "accepted"),
+        ("1", "accepted"),
+    ]

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from bayling import __version__
 from bayling.commands import (
+    champion,
     data,
     job,
     key,
     model,
     plan,
     preflight,
+    promote,
     rollout,
     score,
     submit,
@@ -47,6 +49,8 @@ _EPILOG = """examples:
   bayling submit train recipe=bayling-7b scale=cluster    the same as a job on Kubernetes
   bayling serve recipe=quickstart            then, in another terminal:
   bayling translate "in 5 days" --to sw
+  bayling promote --explain recipe=quickstart     what the gate says, with examples
+  bayling champion history                   who was champion, and why
   bayling rollout status                     how a new version takes over
   bayling data inspect opus/x.en             what a file is taken for, and three rows
   bayling model fetch recipe=bayling-7b      base weights, to the folder that the recipe names
@@ -129,6 +133,8 @@ def _parser() -> argparse.ArgumentParser:
                 metavar="N",
                 help="with -m: how many combinations run side by side (default: %(default)s)",
             )
+        if name == "promote":
+            promote.add_options(added)
     data.register(commands)
     plan.register(commands)
     submit.register(commands)
@@ -137,6 +143,7 @@ def _parser() -> argparse.ArgumentParser:
     model.register(commands)
     key.register(commands)
     rollout.register(commands)
+    champion.register(commands)
     score.register(commands)
     translate.register(commands)
     ui = command("ui", "the MLflow dashboard on this machine", _ui)
@@ -169,6 +176,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _stage(arguments: argparse.Namespace) -> int:
     name = arguments.command
+    if name == "promote" and promote.asked(arguments):
+        return promote.run(arguments)
     if arguments.multirun:
         return _sweep(arguments, lambda pipeline, parent: pipeline.run_stage(name, parent))
     with _watched() as watcher:

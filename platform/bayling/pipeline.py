@@ -23,7 +23,7 @@ from bayling.cluster import local
 from bayling.cluster.rayjob import JOB_VARIABLE
 from bayling.config import Config
 from bayling.errors import GateRefused, UserError
-from bayling.stage import Context, Manifest, TrackedRun, fingerprint
+from bayling.stage import MANIFEST, Context, Manifest, TrackedRun, fingerprint
 from bayling.train import placement
 from bayling.weights.fetch import ensure
 from bayling.weights.lock import held
@@ -50,6 +50,8 @@ class Stage:
     decides: Callable[[Config], list[Any]]
     """The parts of the configuration that decide its output."""
     run: Callable[[Config, Context], Manifest]
+    on_ray: bool = True
+    """Whether it needs Ray to be there."""
 
 
 def _data(config: Config, context: Context) -> Manifest:
@@ -132,6 +134,7 @@ STAGES = {
             _reads("train", "evaluate"),
             lambda c: [c.promote, c.registered_model],
             _promote,
+            on_ray=False,
         ),
         Stage("serve", _reads("data", "promote"), lambda c: [c.serve, c.scale.device], _serve),
     )
@@ -148,6 +151,7 @@ class Pipeline:
     def __init__(self, config: Config, watcher: Watcher) -> None:
         self.config = config
         self.watcher = watcher
+        self._override = ""
         self.fingerprints: dict[str, str] = {}
         for stage in STAGES.values():
             before = [self.fingerprints[name] for name in stage.inputs(config)]
@@ -206,8 +210,11 @@ class Pipeline:
         self._raise_refusal(outputs["promote"])
         return outputs
 
-    def run_stage(self, name: str, parent: str | None = None) -> Manifest:
+    def run_stage(self, name: str, parent: str | None = None, override: str = "") -> Manifest:
         """Run one stage on the outputs of those before it.
+
+        Args:
+            override: of promote: why a candidate that the gate refuses, or refused, is promoted.
 
         Raises:
             UserError: a stage before it has not been run with this configuration.
@@ -216,7 +223,10 @@ class Pipeline:
         if name in ("promote", "serve"):
             self._check_own_model()
         self.prepare()
-        self._require(name)
+        self.require(name)
+        self._override = override
+        if override and (done := self.output(name)) and not done.results["accepted"]:
+            (self.folder(name) / MANIFEST).unlink()  # the refusal is not the last word any more
         if name == "serve":
             from bayling.serve.run import check_port
 
@@ -224,7 +234,7 @@ class Pipeline:
         if self.output(name) is not None:
             manifest = self._stage(name, "", parent)
         else:
-            with self._connected() as take_down:
+            with self._connected() if STAGES[name].on_ray else nullcontext(True) as take_down:
                 self._check_base_is_seen()
                 self._bring_base([name])
                 manifest = self._stage(name, "", parent, take_down)
@@ -245,7 +255,7 @@ class Pipeline:
 
         data = self.output("data")
         if data is None:
-            self._require("train")
+            self.require("train")
         assert data is not None
         tracking, folder = self.config.tracking, self.folder("train")
         run_id = runs.find(tracking, self.config.experiment, self.fingerprints["train"])
@@ -284,7 +294,12 @@ class Pipeline:
         self.watcher.preparing("starting Ray")
         return local.connected(self.config.scale)
 
-    def _require(self, name: str) -> None:
+    def require(self, name: str) -> None:
+        """See that the stages that a stage reads from are done.
+
+        Raises:
+            UserError: one of them is not.
+        """
         for before in STAGES:
             if before == name:
                 return
@@ -402,7 +417,7 @@ class Pipeline:
             self.watcher.skipped(name, done, folder)
             return done
         self.watcher.stage(name, position)
-        (folder / "manifest.json").unlink(missing_ok=True)
+        (folder / MANIFEST).unlink(missing_ok=True)
         folder.mkdir(parents=True, exist_ok=True)
         started = time.monotonic()
         inputs = {}
@@ -422,6 +437,7 @@ class Pipeline:
                 note=self.watcher.note,
                 take_down=take_down,
                 registered_model=self.config.registered_model,
+                override=self._override,
             )
             manifest = STAGES[name].run(self.config, context)
             manifest = replace(manifest, seconds=round(time.monotonic() - started, 2))
@@ -429,7 +445,7 @@ class Pipeline:
             from bayling.registry import costs, runs
 
             runs.log_metrics(tracked, costs.of_stage(manifest, self.config.scale))
-            runs.log_file(tracked, folder / "manifest.json")
+            runs.log_file(tracked, folder / MANIFEST)
         self.watcher.done(name, manifest, folder)
         return manifest
 
@@ -444,7 +460,7 @@ class Pipeline:
         runs.set_tags(
             tracked,
             {
-                "gate.verdict": "accepted" if promote["accepted"] else "refused",
+                "gate.verdict": promote["verdict"],
                 "gate.reasons": "; ".join(promote["reasons"]) or "every rule passed",
                 "model_version": promote["version"],
             },
@@ -457,5 +473,5 @@ class Pipeline:
         reasons = "\n".join(f"  - {reason}" for reason in results["reasons"])
         raise GateRefused(
             f"version {results['version']} of {results['model']} was not promoted, compared "
-            f"with the {results['baseline']}:\n{reasons}"
+            f"with the {results['baseline']} (`bayling promote --explain` shows more):\n{reasons}"
         )

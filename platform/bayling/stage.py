@@ -142,6 +142,8 @@ class Context:
     """Whether what the stage leaves running on Ray has to be ended by it."""
     registered_model: str = "bayling"
     """The name under which MLflow keeps the versions of the model."""
+    override: str = ""
+    """Why the candidate is to become champion although the gate refuses it; empty: it is not."""
 
     def upstream(self, stage: str) -> tuple[Path, Manifest]:
         return self.inputs[stage]

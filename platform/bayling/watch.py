@@ -195,5 +195,7 @@ def summary(manifest: Manifest) -> str:
         return ", ".join(parts)
     if manifest.stage == "promote":
         word = "accepted as champion" if results["accepted"] else "refused"
+        if "override" in results:
+            word = "promoted although refused"
         return f"version {results['version']} {word}, against the {results['baseline']}"
     return f"version {results['version']} answered {len(results['translations'])} requests"

@@ -10,7 +10,7 @@ import sacrebleu
 from sacrebleu.significance import PairedTest
 
 from bayling.evaluate.samples import Sample, faults, pooled, share
-from bayling.evaluate.significance import corrected, difference, holm, interval
+from bayling.evaluate.significance import corrected, difference, interval
 
 pytestmark = pytest.mark.unit
 
@@ -116,10 +116,17 @@ def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
     assert 0.90 <= covered / 300 <= 0.99
 
 
-def test_many_tests_are_corrected_together() -> None:
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert holm([]) == []
-    assert holm([0.6, 0.7]) == [1, 1]
+def test_a_loss_beyond_all_trials_is_significant_among_hundreds_of_directions() -> None:
+    lost = difference(share([0] * 60 + [1] * 20), share([1] * 80))
+    assert 0 < lost.p_worse < 1e-8
+    assert lost.p_better == 1
+    # Never below what counting out all exchanges would give.
+    for differ in (18, 24):
+        found = difference(share([0] * differ + [1] * 9), share([1] * (differ + 9)))
+        assert found.p_worse > 0.5**differ
+
+
+def test_many_differences_are_corrected_together() -> None:
     one = difference(share([0] * 10), share([1] * 10))
     none = difference(share([1] * 10), share([1] * 10))
     assert corrected({"a": one, "b": none})["a"] == pytest.approx(2 * one.p_worse)

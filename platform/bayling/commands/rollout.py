@@ -8,9 +8,7 @@ there. `follow` is the loop that a server runs; on Kubernetes it is a command of
 from __future__ import annotations
 
 import argparse
-import getpass
 import re
-import socket
 import sys
 import threading
 import time
@@ -155,6 +153,7 @@ def beginning(config: Config, running: Collection[str] = ()) -> tuple[Rollout, R
 
 
 def _start(arguments: argparse.Namespace) -> None:
+    from bayling.registry.champion import who
     from bayling.serve.rollout.record import Action
 
     versions = [word for word in arguments.words if "=" not in word]
@@ -175,17 +174,18 @@ def _start(arguments: argparse.Namespace) -> None:
     if not record.has(version):
         raise UserError(f"MLflow has no version {version} of model {record.name!r}")
     _require_listener(registered, arguments.no_wait)
-    request = record.ask(Action.start, version, _who(), arguments.force)
+    request = record.ask(Action.start, version, who(), arguments.force)
     if not arguments.no_wait:
         _follow_request(record, request, f"version {version}")
 
 
 def _undo(arguments: argparse.Namespace) -> None:
+    from bayling.registry.champion import who
     from bayling.serve.rollout.record import Action
 
     record = _record(_compose(arguments.words))
     _require_listener(record.read(), arguments.no_wait)
-    request = record.ask(Action.undo, None, _who())
+    request = record.ask(Action.undo, None, who())
     if not arguments.no_wait:
         _follow_request(record, request, "undo")
 
@@ -375,13 +375,6 @@ def _record(config: Config) -> Record:
 
     runs.check_reachable(config.tracking)
     return Record(config.tracking, config.registered_model)
-
-
-def _who() -> str:
-    try:
-        return f"{getpass.getuser()}@{socket.gethostname()}"
-    except (OSError, KeyError):  # a container's user may have no name
-        return socket.gethostname()
 
 
 def _compose(overrides: list[str]) -> Config:

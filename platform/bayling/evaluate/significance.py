@@ -10,7 +10,7 @@ figure, and a hundred times faster.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bayling.evaluate.samples import Array, Sample
+from bayling.multiplicity import holm
 
 RESAMPLES = 1000
 LEVEL = 0.95
@@ -83,18 +84,6 @@ def difference(sample: Sample, baseline: Sample) -> Difference:
     return Difference(sample.value, baseline.value, low, high, worse, better, len(sample))
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values of several tests, corrected so that the chance that any of them is a false alarm
-    stays what one of them says (Holm 1979)."""
-    order = np.argsort(p_values, kind="stable")
-    corrected = [1.0] * len(p_values)
-    largest = 0.0
-    for rank, index in enumerate(order):
-        largest = max(largest, min(1.0, p_values[index] * (len(p_values) - rank)))
-        corrected[index] = largest
-    return corrected
-
-
 def corrected(differences: Mapping[str, Difference], *, worse: bool = True) -> dict[str, float]:
     """Holm's correction over named differences, of their one-sided p-values."""
     names = list(differences)
@@ -132,20 +121,27 @@ def _randomised(sample: Sample, baseline: Sample) -> tuple[float, float]:
     seen = float(sample.of_sums(own) - baseline.of_sums(other))
     slack = 1e-9 * max(1.0, abs(seen))
 
-    def extreme(swapped: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    def exchanged(swapped: npt.NDArray[np.bool_]) -> Array:
         moved = (swapped.astype(np.float32) @ narrow).astype(np.float64)
-        found = sample.of_sums(own + moved) - baseline.of_sums(other - moved)
+        return sample.of_sums(own + moved) - baseline.of_sums(other - moved)
+
+    def extreme(found: Array) -> npt.NDArray[np.int64]:
         return np.array([np.sum(found <= seen + slack), np.sum(found >= seen - slack)])
 
     if len(change) <= _EXACT:
         numbers = np.arange(2 ** len(change))[:, None]
-        hits = extreme((numbers >> np.arange(len(change)) & 1).astype(bool))
+        hits = extreme(exchanged((numbers >> np.arange(len(change)) & 1).astype(bool)))
         below, above = hits / len(numbers)
         return float(below), float(above)
     rng = np.random.default_rng(_SEED)
-    hits, trials = np.zeros(2, dtype=np.int64), 0
+    hits, trials, squares = np.zeros(2, dtype=np.int64), 0, 0.0
     while trials < _TRIALS and hits.min() < _HITS:
-        hits = hits + extreme(rng.integers(2, size=(_CHUNK, len(change)), dtype=bool))
+        found = exchanged(rng.integers(2, size=(_CHUNK, len(change)), dtype=bool))
+        hits, squares = hits + extreme(found), squares + float(np.square(found).sum())
         trials += _CHUNK
-    below, above = (hits + 1) / (trials + 1)
+    counted = (hits + 1) / (trials + 1)
+    # What no trial reached is rarer than they can count, and has to be where hundreds of directions
+    # are corrected for. How rare says Hoeffding's inequality, of sums of exchanges around 0.
+    bound = np.exp(-seen * seen * trials / (2 * squares)) if squares else 1.0
+    below, above = np.where(hits == 0, np.minimum(counted, bound), counted)
     return float(below), float(above)

@@ -2,97 +2,134 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
+import time
 
 from bayling.errors import UserError
 from bayling.promote.config import PromoteConfig
+from bayling.promote.evaluation import Evaluation
 from bayling.promote.gate import Verdict, judge
-from bayling.registry import models, runs, scores
-from bayling.stage import Context, Manifest, jsonable
+from bayling.registry import champion, models, runs, scores
+from bayling.stage import Context, Manifest, write_json
+
+VERDICT, PAGE = "verdict.json", "verdict.md"
+_LONGEST = 5000
+"""Characters of a version's description that MLflow's tables take."""
+_ON_THE_RUN = ("gate.verdict", "gate.baseline", "gate.reasons", "gate.override", "gate.override_by")
 
 
 def run(config: PromoteConfig, context: Context) -> Manifest:
     """Register the trained model as `candidate` and let the gate decide.
 
-    When it accepts, `champion` moves to the version and `previous` to the champion before it;
-    when it refuses, nothing moves. The verdict with its reasons is on the version either way.
-    The manifest's `results["accepted"]` says which; the caller turns a refusal into exit code 3.
+    When it accepts, or is overridden, `champion` moves to the version and `previous` to the
+    champion before it; when it refuses, nothing moves. The verdict with its reasons is on the
+    version either way. The manifest's `results["accepted"]` says whether the version was promoted;
+    the caller turns a refusal into exit code 3.
 
     Raises:
-        UserError: the champion was not scored on this test set.
+        UserError: the evaluation compared with another model than the one that is champion now.
     """
-    evaluate_folder, evaluation = context.upstream("evaluate")
+    evaluate_folder, evaluated = context.upstream("evaluate")
     _, train = context.upstream("train")
     uri, name = context.tracked.tracking_uri, context.registered_model
-    result = json.loads((evaluate_folder / evaluation.outputs["scores"]).read_text("utf-8"))
+    context.report("judging", 0, 2)
+    evaluation = Evaluation.read(evaluate_folder / evaluated.outputs["scores"])
+    check_baseline(evaluation, uri, name, str(train.results["model_id"]))
+    verdict = judge(evaluation, config, train.licences)
 
-    context.report("registering", 0, 2)
+    context.report("registering", 1, 2)
     version = models.register(uri, name, train.results["model_id"], str(train.run_id))
     models.move_alias(version, models.CANDIDATE, uri)
-    models.tag_version(version, {scores.RUN_TAG: str(evaluation.run_id)}, uri)
-
-    context.report("judging", 1, 2)
-    champion = models.by_alias(uri, name, models.CHAMPION)
-    if champion is not None and champion.version == version.version:
-        champion = models.by_alias(uri, name, models.PREVIOUS)
-    baseline, called = _baseline(uri, champion, result)
-    verdict = judge(result["trained"], baseline, called, config)
-    _record(verdict, version, context)
-    if verdict.accepted:
-        if champion is not None:
-            models.move_alias(champion, models.PREVIOUS, uri)
-        models.move_alias(version, models.CHAMPION, uri)
-        models.drop_alias(name, models.CANDIDATE, uri)
+    models.tag_version(version, {scores.RUN_TAG: str(evaluated.run_id)}, uri)
+    overridden = bool(context.override) and not verdict.accepted
+    if context.override and verdict.accepted:
+        context.note("the gate accepts the candidate: there was nothing to override")
+    _record(verdict, version, context, context.override if overridden else "")
+    promoted = verdict.accepted or overridden
+    if promoted:
+        champion.promote(
+            uri,
+            version,
+            evaluation.champion_version,
+            champion.How.overridden if overridden else champion.How.accepted,
+            context.override if overridden else f"passed the gate against the {verdict.baseline}",
+            verdict.word,
+        )
 
     manifest = context.manifest("promote", config)
+    manifest.outputs = {"verdict": VERDICT, "page": PAGE}
     manifest.results = {
-        "accepted": verdict.accepted,
+        "accepted": promoted,
+        "verdict": verdict.word,
         "version": version.version,
         "model": name,
-        "baseline": called,
+        "baseline": verdict.baseline,
         "reasons": verdict.reasons,
     }
+    if overridden:
+        manifest.results["override"] = context.override
     return manifest
 
 
-def _baseline(
-    uri: str, champion: models.Version | None, result: dict[str, Any]
-) -> tuple[dict[str, Any], str]:
-    """The scores to beat, and what to call the model they belong to."""
-    if champion is None:
-        return result["untrained"], "untrained model"
-    called = f"champion (version {champion.version})"
-    measured = result.get("champion")
-    if measured is not None and measured["version"] == champion.version:
-        return measured, called
-    known = scores.of_version(uri, champion)
-    if known is None or known["digest"] != result["digest"]:
-        raise UserError(
-            f"the {called} was not scored on this test set, because it became champion after "
-            "this model was evaluated: remove the evaluate folder of this run and evaluate again"
-        )
-    return known, called
+def check_baseline(evaluation: Evaluation, tracking_uri: str, name: str, model_id: str) -> None:
+    """See that the evaluation compared with the model that would be replaced.
+
+    A model that is champion already is judged again by what it was compared with.
+
+    Raises:
+        UserError: another model is champion now.
+    """
+    now = models.by_alias(tracking_uri, name, models.CHAMPION)
+    if now is not None and now.model_id == model_id:
+        return
+    version = now.version if now is not None else None
+    if version == evaluation.champion_version:
+        return
+    who = f"version {version}" if version is not None else "no version"
+    raise UserError(
+        f"this model was compared with the {evaluation.baseline}, but {who} of {name!r} is "
+        "champion now: remove the evaluate folder of this run and evaluate again"
+    )
 
 
-def _record(verdict: Verdict, version: models.Version, context: Context) -> None:
+def _record(verdict: Verdict, version: models.Version, context: Context, override: str) -> None:
+    """The verdict as tags and description of the version, and as files of the run."""
     uri = context.tracked.tracking_uri
     tags = {
-        "gate.verdict": "accepted" if verdict.accepted else "refused",
+        "gate.verdict": verdict.word,
         "gate.baseline": verdict.baseline,
         "gate.reasons": "; ".join(verdict.reasons) or "every rule passed",
     }
     for finding in verdict.findings:
         mark = "passed" if finding.passed else "failed"
-        tags[f"gate.{finding.rule}"] = f"{mark}: {finding.sentence}"
+        tags[f"gate.{finding.key}"] = f"{mark}: {finding.sentence}"
+    page = verdict.markdown()
+    if override:
+        at, by = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), champion.who()
+        tags |= {"gate.override": override, "gate.override_by": by, "gate.override_at": at}
+        page = f"**Promoted although refused**, by {by} on {at}: {override}\n\n{page}"
+    stale = [
+        tag
+        for tag in version.tags
+        if tag.startswith("gate.") and tag not in tags and not tag.startswith("gate.override")
+    ]
+    for tag in stale:  # of an earlier verdict, by other rules
+        models.untag_version(version, tag, uri)
     models.tag_version(version, tags, uri)
-    models.describe_version(version, verdict.markdown(), uri)
+    models.describe_version(version, _fitting(page), uri)
     runs.log_metrics(
         context.tracked,
-        {f"gate/{finding.rule}": finding.value for finding in verdict.findings},
+        {f"gate/{finding.key}": finding.value for finding in verdict.findings},
     )
-    mlflow = runs.client(uri)
-    mlflow.log_dict(context.tracked.run_id, jsonable(verdict), "verdict.json")
-    mlflow.log_text(context.tracked.run_id, verdict.markdown(), "verdict.md")
-    for key in ("gate.verdict", "gate.baseline", "gate.reasons"):
-        mlflow.set_tag(context.tracked.run_id, key, tags[key])
+    write_json(context.folder / VERDICT, verdict)
+    (context.folder / PAGE).write_text(page, "utf-8")
+    for file in (VERDICT, PAGE):
+        runs.log_file(context.tracked, context.folder / file)
+    runs.set_tags(context.tracked, {key: tags[key] for key in _ON_THE_RUN if key in tags})
+
+
+def _fitting(page: str) -> str:
+    """As much of a page as a description takes, in whole lines."""
+    if len(page) <= _LONGEST:
+        return page
+    end = f"\n… all of it is in the run's {PAGE}\n"
+    return page[: page.rindex("\n", 0, _LONGEST - len(end))] + end

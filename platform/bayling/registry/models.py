@@ -184,6 +184,10 @@ def tag_version(version: Version, tags: dict[str, str], tracking_uri: str) -> No
         mlflow.set_model_version_tag(version.name, version.version, key, value)
 
 
+def untag_version(version: Version, key: str, tracking_uri: str) -> None:
+    client(tracking_uri).delete_model_version_tag(version.name, version.version, key)
+
+
 def describe_version(version: Version, markdown: str, tracking_uri: str) -> None:
     client(tracking_uri).update_model_version(version.name, version.version, markdown)
 

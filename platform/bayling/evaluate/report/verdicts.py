@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bayling.evaluate.significance import holm
+from bayling.multiplicity import holm
 
 SIGNIFICANT = 0.05
 BETTER, WORSE, SAME = "better", "worse", "same"
