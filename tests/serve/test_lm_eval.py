@@ -82,9 +82,9 @@ def test_the_suite_finds_for_an_endpoint_what_it_finds_for_the_models_folder(
     server: str, folder: Path, task: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(os.environ, "HF_HOME", str(task / "home"))
-    monkeypatch.setitem(os.environ, "OPENAI_API_KEY", "none")
     overrides = ["evaluate.harness.tasks=[choose]", f"evaluate.harness.include_path={task}"]
-    harness = Harness(compose([*overrides, f"evaluate.harness.tokenizer={folder}"]).evaluate)
+    overrides += [f"evaluate.harness.tokenizer={folder}", "evaluate.endpoint_concurrency=2"]
+    harness = Harness(compose(overrides).evaluate)
     asked = harness.run(server, "cpu", 2, lambda done, of: None)
     own = harness.run(str(folder), "cpu", 2, lambda done, of: None)
     assert asked.against(own)["choose"]["accuracy"].difference == 0

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from tiny_tasks import make_tasks
 from bayling import engines
 from bayling.config import compose
 from bayling.engines.options import EngineName, EngineOptions
-from bayling.errors import UserError
+from bayling.errors import StageFailed, UserError
 from bayling.evaluate.suites.harness import Harness, scored_of
 from bayling.model_folder import load_chat
 from bayling.templates import Message
@@ -159,6 +161,47 @@ def test_an_endpoint_needs_a_tokenizer_and_has_to_answer(folder: Path, tasks: Pa
     with pytest.raises(UserError, match=rf"{url}/v1/models does not say that it serves a model"):
         suite = harness(tasks, "choose", tokenizer=folder)
         suite.run(url, "cpu", 2, lambda done, of: None)
+
+
+def test_a_server_that_is_too_busy_for_long_is_named(
+    folder: Path, tasks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bayling.evaluate.suites import harness as suites
+
+    monkeypatch.setattr(suites, "_TRIES", 2)
+    with busy_server() as url:
+        suite = harness(tasks, "choose", tokenizer=folder)
+        with pytest.raises(StageFailed, match=r"gave no answer in 2 tries .*429.*concurrency"):
+            suite.run(url, "cpu", 2, lambda done, of: None)
+
+
+@contextmanager
+def busy_server() -> Iterator[str]:
+    """A server that says which model it has, and 429 to everything else."""
+
+    class Busy(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self._answer(200, {"data": [{"id": "busy"}]})
+
+        def do_POST(self) -> None:
+            self._answer(429, {"error": {"message": "too busy"}})
+
+        def _answer(self, status: int, said: dict[str, Any]) -> None:
+            body = json.dumps(said).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Busy)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,13 @@ import difflib
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bayling.errors import UserError
+import numpy as np
+
+from bayling.errors import StageFailed, UserError
 from bayling.evaluate.config import EvaluateConfig
 from bayling.evaluate.samples import Sample, averaged, faults, share
 from bayling.evaluate.suite import ALL, Scored
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 
 _MAIN = ("acc", "exact_match", "acc_norm")
 """Which of a task's metrics is its accuracy: the first that it has."""
+_TRIES = 8
+"""Of a request to a server; the harness waits up to ten seconds between two."""
 
 
 class Harness:
@@ -81,12 +86,13 @@ class Harness:
 
         Raises:
             UserError: a task is unknown, its data cannot be had, or the system cannot be asked so.
+            StageFailed: a server stopped answering.
         """
         logging.getLogger("lm_eval").setLevel(logging.ERROR)
         manager = self._manager()
         tasks = self._loaded(manager)
         if system.startswith(("http://", "https://")):
-            return self._evaluate(self._endpoint(system), tasks, manager)
+            return self._over_http(system, tasks, manager)
         from bayling import engines
         from bayling.engines.options import EngineOptions
         from bayling.evaluate.harness_model import EngineLM
@@ -148,6 +154,19 @@ class Harness:
             )
         return manager
 
+    def _over_http(self, url: str, tasks: Sequence[Any], manager: TaskManager) -> Scored:
+        from aiohttp import ClientError
+
+        # It logs every answer that it asks for again.
+        logging.getLogger("lm_eval.models.api_models").setLevel(logging.CRITICAL)
+        try:
+            return self._evaluate(self._endpoint(url), tasks, manager)
+        except (ClientError, OSError) as error:
+            raise StageFailed(
+                f"{url} gave no answer in {_TRIES} tries (the last: {_one_line(error)}): if it has "
+                "too much to do, lower evaluate.endpoint_concurrency"
+            ) from None
+
     def _endpoint(self, url: str) -> LM:
         """The harness's own model for OpenAI-compatible servers."""
         import httpx
@@ -183,6 +202,7 @@ class Harness:
             tokenizer_backend="huggingface",
             max_length=model.get("max_model_len") or model.get("context_length") or 2048,
             num_concurrent=self._config.endpoint_concurrency,
+            max_retries=_TRIES,
         )
 
     def _evaluate(self, model: LM, tasks: Sequence[Any], manager: TaskManager) -> Scored:
@@ -256,7 +276,7 @@ def _by_metric(samples: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, lis
             values.setdefault((metric, sample["filter"]), {})[sample["doc_id"]] = sample[metric]
     found = []
     for (metric, filtered), by_question in values.items():
-        if all(isinstance(one, int | float) and 0 <= one <= 1 for one in by_question.values()):
+        if all(isinstance(one, Real | np.bool_) and 0 <= one <= 1 for one in by_question.values()):
             key = metric if filtered == "none" else f"{metric},{filtered}"
             ordered = [float(by_question[one]) for one in sorted(by_question)]
             found.append((metric, key, ordered))
