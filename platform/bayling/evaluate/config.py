@@ -94,12 +94,16 @@ class HarnessConfig:
             raise UserError(f"evaluate.harness.shots must be 0 or more, not {self.shots}")
         if self.limit is not None and self.limit < 1:
             raise UserError(f"evaluate.harness.limit must be at least 1, not {self.limit}")
+        # Workers have another working directory.
+        self.tasks = [_absolute(task) if _is_yaml(task) else task for task in self.tasks]
+        self.include_path = self.include_path and _absolute(self.include_path)
+        self.tokenizer = self.tokenizer and _absolute(self.tokenizer)
 
     @property
     def own_files(self) -> list[str]:
         """The files of tasks of your own, data beside them included."""
         folder = sorted(Path(self.include_path).rglob("*")) if self.include_path else []
-        named = [Path(task) for task in self.tasks if task.endswith((".yaml", ".yml"))]
+        named = [Path(task) for task in self.tasks if _is_yaml(task)]
         return [
             str(path)
             for path in [*folder, *named]
@@ -185,3 +189,11 @@ class EvaluateConfig:
     def decoding(self) -> Decoding:
         """How translations are made."""
         return Decoding(self.max_new_tokens, beams=self.beams)
+
+
+def _is_yaml(task: str) -> bool:
+    return task.endswith((".yaml", ".yml"))
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().resolve())

@@ -163,6 +163,17 @@ def test_an_endpoint_needs_a_tokenizer_and_has_to_answer(folder: Path, tasks: Pa
         suite.run(url, "cpu", 2, lambda done, of: None)
 
 
+def test_paths_are_those_of_whoever_gives_the_command(
+    tasks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tasks)
+    overrides = ["evaluate.harness.include_path=.", "evaluate.harness.tasks=[read,choose.yaml]"]
+    own = compose(overrides).evaluate.harness
+    assert own.include_path == str(tasks)
+    assert own.tasks == ["read", str(tasks / "choose.yaml")]
+    assert str(tasks / "questions.jsonl") in own.own_files
+
+
 def test_a_server_that_is_too_busy_for_long_is_named(
     folder: Path, tasks: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

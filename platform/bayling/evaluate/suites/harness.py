@@ -9,7 +9,6 @@ import difflib
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,8 +69,9 @@ class Harness:
         """Names the tasks and how they are asked; files of one's own by what they hold."""
         own = self._config.harness
         content = [(Path(file).name, Path(file).read_bytes().hex()) for file in own.own_files]
-        how = (own.tasks, own.shots, own.limit, own.apply_chat_template)
-        return fingerprint(self._version, *how, content)
+        tasks = [Path(task).name for task in own.tasks]
+        how = (own.shots, own.limit, own.apply_chat_template)
+        return fingerprint(self._version, tasks, *how, content)
 
     def run(
         self, system: str, device: str, threads: int, report: Callable[[int, int], None]
@@ -276,9 +276,12 @@ def _by_metric(samples: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, lis
             values.setdefault((metric, sample["filter"]), {})[sample["doc_id"]] = sample[metric]
     found = []
     for (metric, filtered), by_question in values.items():
-        if all(isinstance(one, Real | np.bool_) and 0 <= one <= 1 for one in by_question.values()):
+        told = [by_question[one] for one in sorted(by_question)]
+        if not all(isinstance(one, int | float | np.number | np.bool_) for one in told):
+            continue
+        ordered = [float(one) for one in told]
+        if all(0 <= one <= 1 for one in ordered):
             key = metric if filtered == "none" else f"{metric},{filtered}"
-            ordered = [float(by_question[one]) for one in sorted(by_question)]
             found.append((metric, key, ordered))
     return found
 
