@@ -180,15 +180,18 @@ def test_a_server_that_is_too_busy_for_long_is_named(
     from bayling.evaluate.suites import harness as suites
 
     monkeypatch.setattr(suites, "_TRIES", 2)
-    with busy_server() as url:
+    monkeypatch.setenv("OPENAI_API_KEY", "of another server")
+    with busy_server() as (url, keys):
         suite = harness(tasks, "choose", tokenizer=folder)
         with pytest.raises(StageFailed, match=r"gave no answer in 2 tries .*429.*concurrency"):
             suite.run(url, "cpu", 2, lambda done, of: None)
+    assert keys == {None}
 
 
 @contextmanager
-def busy_server() -> Iterator[str]:
-    """A server that says which model it has, and 429 to everything else."""
+def busy_server() -> Iterator[tuple[str, set[str | None]]]:
+    """A server that says which model it has, and 429 to everything else; and the keys that came."""
+    keys: set[str | None] = set()
 
     class Busy(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -198,6 +201,7 @@ def busy_server() -> Iterator[str]:
             self._answer(429, {"error": {"message": "too busy"}})
 
         def _answer(self, status: int, said: dict[str, Any]) -> None:
+            keys.add(self.headers.get("Authorization"))
             body = json.dumps(said).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
@@ -210,7 +214,7 @@ def busy_server() -> Iterator[str]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Busy)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield f"http://127.0.0.1:{server.server_port}", keys
     finally:
         server.shutdown()
 

@@ -157,8 +157,10 @@ class Harness:
     def _over_http(self, url: str, tasks: Sequence[Any], manager: TaskManager) -> Scored:
         from aiohttp import ClientError
 
-        # It logs every answer that it asks for again.
-        logging.getLogger("lm_eval.models.api_models").setLevel(logging.CRITICAL)
+        # The harness logs every answer that it asks for again, and when it gives up, asyncio logs
+        # each request that was under way.
+        for name in ("lm_eval.models.api_models", "asyncio"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         try:
             return self._evaluate(self._endpoint(url), tasks, manager)
         except (ClientError, OSError) as error:
@@ -181,7 +183,9 @@ class Harness:
         base, _, named = url.partition("#")
         base = base.rstrip("/").removesuffix("/v1") + "/v1"
         key = os.environ.get(self._config.endpoint_key_variable)
-        header = {"Authorization": f"Bearer {key}"} if key else {}
+        # With no header of ours the harness would send OPENAI_API_KEY, to whatever address.
+        header = {"Accept": "application/json"}
+        header |= {"Authorization": f"Bearer {key}"} if key else {}
         try:
             answered = httpx.get(f"{base}/models", headers=header, timeout=30)
             answered.raise_for_status()
