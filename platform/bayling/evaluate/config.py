@@ -8,6 +8,7 @@ from pathlib import Path
 from bayling import languages
 from bayling.engines.options import EngineName
 from bayling.errors import UserError
+from bayling.evaluate.chat.config import ChatConfig
 from bayling.evaluate.decoding import Decoding
 
 
@@ -146,6 +147,7 @@ class EvaluateConfig:
     safety: FilesConfig = field(default_factory=FilesConfig)
     knowledge: KnowledgeConfig = field(default_factory=KnowledgeConfig)
     harness: HarnessConfig = field(default_factory=HarnessConfig)
+    chat: ChatConfig = field(default_factory=ChatConfig)
 
     def validate(self) -> None:
         for key in (
@@ -165,6 +167,9 @@ class EvaluateConfig:
         self.translation.validate()
         self.knowledge.validate()
         self.harness.validate()
+        self.chat.validate()
+        if "chat" in self.suites:
+            self.chat.require()
 
     @property
     def asks_of_data(self) -> bool:
@@ -182,6 +187,7 @@ class EvaluateConfig:
             "safety": self.safety.files,
             "knowledge": self.knowledge.files,
             "harness": self.harness.own_files,
+            "chat": [*self.chat.files, *self.chat.opponent],
         }
         return [path for name in self.suites for path in groups.get(name, [])]
 

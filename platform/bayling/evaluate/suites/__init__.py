@@ -7,6 +7,7 @@ from collections.abc import Callable
 from bayling.evaluate.config import EvaluateConfig
 from bayling.evaluate.suite import Suite
 from bayling.evaluate.suites import (
+    chat,
     constrained,
     heldout,
     interactive,
@@ -22,6 +23,7 @@ SUITES: dict[str, Callable[[EvaluateConfig, Context], Suite]] = {
     "translation": translation.suite,  # line-aligned files of any languages
     "constrained": constrained.suite,  # words that have to be in the translation
     "knowledge": knowledge.suite,  # exams in AGIEval's format
+    "chat": chat.suite,  # open questions, compared by a judge
     "safety": safety.suite,  # what is refused, and what is not
 }
 OF_DATA = ("heldout", "interactive")

@@ -1,0 +1,1 @@
+"""Open questions, two systems' answers to them, and a judge that compares these."""
