@@ -18,6 +18,8 @@ _OF_SUITES = {
     "translation": ("chrf", ".1f"),
     "constrained": ("constraints_met", ".0%"),
     "knowledge": ("accuracy", ".1%"),
+    "harness": ("accuracy", ".1%"),
+    "chat": ("score_ratio", ".1%"),
     "safety": ("satisfied", ".0%"),
 }
 """Suite → the figure that stands for it in half a line, and how it is written."""

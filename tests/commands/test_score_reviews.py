@@ -60,20 +60,20 @@ def test_the_figures_are_those_of_a_hand_count(
         **{"wins": 3, "ties": 1, "losses": 3},
         **{"judged": 7, "unjudged": 1},
     }
-    assert figures["score_ratio"] == pytest.approx(100 * 56 / 55)
+    assert figures["score_ratio"] == pytest.approx(56 / 55)
     low, high = figures["intervals"]["score_ratio"]
     assert low < figures["score_ratio"] < high
     [pair] = figures["pairs"]
     assert pair["systems"] == ["ours", "theirs"]
     assert [file["wins"] for file in pair["files"]] == [2, 1]
-    english, chinese = 100 * 33 / 29, 100 * 23 / 26
+    english, chinese = 33 / 29, 23 / 26
     assert [file["score_ratio"] for file in pair["files"]] == pytest.approx([english, chinese])
     assert pair["mean_score_ratio_of_files"] == pytest.approx((english + chinese) / 2)
     assert pair["groups"]["writing"]["judged"] == 7
     assert figures["unjudged_rows"][0].startswith(f"{files[1]}, line 4: ")
     said = capsys.readouterr().out
     assert "ours against theirs" in said
-    assert f"{100 * 56 / 55:.1f} %" in said
+    assert f"{56 / 55:.1%}" in said
     assert f"{files[1]}, line 4" in said
 
 

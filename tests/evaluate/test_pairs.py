@@ -45,12 +45,12 @@ def test_figures_are_those_of_a_hand_count() -> None:
         "win_rate": 0.25,
         "tie_rate": 0.5,
         "loss_rate": 0.25,
-        "score_ratio": pytest.approx(100 * 28 / 30),
+        "score_ratio": pytest.approx(28 / 30),
         "agreement": 0.5,
     }
     math = found["math"]
     assert (math["wins"], math["ties"], math["losses"]) == (0, 2, 1)
-    assert math["figures"]["score_ratio"]["value"] == pytest.approx(100 * 19 / 24)
+    assert math["figures"]["score_ratio"]["value"] == pytest.approx(19 / 24)
     assert math["kind"] == "category"
     for figure in found["all"]["figures"].values():
         assert figure["low"] <= figure["value"] <= figure["high"]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bayling.commands import score_knowledge
+from bayling.commands import score_knowledge, score_reviews
 from bayling.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ _EPILOG = """examples:
       --reference 'flores/{target}.devtest' --source 'flores/{source}.devtest'
   bayling score constrained outputs.jsonl --target-lang zh
   bayling score knowledge --predictions sat-en.out --labels agieval/sat-en.jsonl
+  bayling score reviews reviews/*.jsonl
 
 BLEU, chrF++ and TER are sacreBLEU's and run from 0 to 100; everything else is a share. Intervals
 are 95 % of the bootstrap; the first of several systems is what the others are compared with.
@@ -44,6 +45,7 @@ def register(commands: Any) -> None:
     _register_translation(verbs)
     _register_constrained(verbs)
     score_knowledge.register(verbs)
+    score_reviews.register(verbs)
 
 
 def _register_translation(verbs: Any) -> None:

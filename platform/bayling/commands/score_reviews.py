@@ -62,7 +62,7 @@ def figures(found: Reviews) -> dict[str, Any]:
     pair of systems, of its files and of its groups.
 
     Everywhere there are `wins`, `ties`, `losses`, `judged`, `unjudged`, and, with the ends of 95 %
-    intervals in `intervals`, `win_rate`, `tie_rate`, `loss_rate`, `score_ratio` (in percent; absent
+    intervals in `intervals`, `win_rate`, `tie_rate`, `loss_rate`, `score_ratio` (absent
     where there are no scores) and `agreement` (of both orders; absent where there is one).
     """
     systems = dict.fromkeys(review.systems for review in found.reviews)
@@ -131,7 +131,7 @@ def _show(result: dict[str, Any]) -> None:
         if "mean_score_ratio_of_files" in pair:
             console.print(
                 f"mean score ratio of {len(pair['files'])} files: "
-                f"{pair['mean_score_ratio_of_files']:.1f} %\n",
+                f"{pair['mean_score_ratio_of_files']:.1%}\n",
                 soft_wrap=True,
             )
     rows = result["unjudged_rows"]
@@ -159,9 +159,9 @@ def _table(pair: dict[str, Any]) -> Any:
         table.add_column("orders agree", justify="right")
     for name, row in _rows(pair):
         cells = [f"{row[key]:,}" for key in ("judged", "unjudged", "wins", "ties", "losses")]
-        cells.append(_with_interval(row, "win_rate", 100))
-        cells += [_with_interval(row, "score_ratio", 1)] if scores else []
-        cells += [_with_interval(row, "agreement", 100)] if orders else []
+        cells.append(_with_interval(row, "win_rate"))
+        cells += [_with_interval(row, "score_ratio")] if scores else []
+        cells += [_with_interval(row, "agreement")] if orders else []
         table.add_row(Text(name), *cells)
     return table
 
@@ -175,8 +175,8 @@ def _rows(pair: dict[str, Any]) -> Iterable[tuple[str, dict[str, Any]]]:
         yield name, {**group, "unjudged": 0}
 
 
-def _with_interval(row: dict[str, Any], name: str, scale: float) -> str:
+def _with_interval(row: dict[str, Any], name: str) -> str:
     if name not in row:
         return "–"
     low, high = row["intervals"][name]
-    return f"{scale * row[name]:.1f} % ({scale * low:.1f}–{scale * high:.1f})"
+    return f"{row[name]:.1%} ({100 * low:.1f}–{100 * high:.1f})"

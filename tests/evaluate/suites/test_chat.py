@@ -73,11 +73,11 @@ def test_a_fair_judge_says_who_is_better(tmp_path: Path) -> None:
         **{"judged": 3, "unjudged": 0},
     }
     every = {name: value["value"] for name, value in shown["groups"]["all"]["figures"].items()}
-    assert every["score_ratio"] == pytest.approx(100.0)
+    assert every["score_ratio"] == pytest.approx(1.0)
     assert every["win_rate"] == pytest.approx(1 / 3)
     assert every["agreement"] == 1.0
     assert shown["groups"]["math"]["losses"] == 1
-    assert shown["groups"]["math"]["figures"]["score_ratio"]["value"] == pytest.approx(100 * 4 / 9)
+    assert shown["groups"]["math"]["figures"]["score_ratio"]["value"] == pytest.approx(4 / 9)
     assert {name: group["kind"] for name, group in shown["groups"].items()} == {
         "all": "overall",
         "single.en": "set",
@@ -113,7 +113,7 @@ def test_a_judge_that_prefers_the_first_finds_no_winner(tmp_path: Path) -> None:
     assert (details["wins"], details["ties"], details["losses"]) == (0, 3, 0)
     assert details["orders"] == {"agreed": 0, "first_preferred": 3, "second_preferred": 0}
     assert found.samples["all"]["agreement"].value == 0.0
-    assert found.samples["all"]["score_ratio"].value == pytest.approx(100.0)
+    assert found.samples["all"]["score_ratio"].value == pytest.approx(1.0)
 
 
 def test_what_is_unjudged_is_named_and_is_no_tie(tmp_path: Path) -> None:

@@ -27,6 +27,11 @@ TITLES = {
     **conversing.TITLES,
     "accuracy": "right answers",
     "unextracted": "answers without a choice",
+    "win_rate": "questions won",
+    "tie_rate": "… tied",
+    "loss_rate": "… lost",
+    "score_ratio": "the judge's scores, over the other's",
+    "agreement": "both orders alike",
 }
 _COLUMNS = ("chrf", "bleu", "comet", "exact_match", "off_target", "copies", "empty", "loops")
 _WORST_DIRECTIONS, _EXAMPLES = 6, 3
@@ -48,6 +53,8 @@ _CARDS = {
     "interactive": ("satisfied", "wishes_kept"),
     "constrained": ("constraints_met",),
     "knowledge": ("accuracy",),
+    "harness": ("accuracy",),
+    "chat": ("score_ratio", "win_rate"),
     "safety": ("satisfied",),
 }
 Answered = Mapping[str, Mapping[str, list[Row]]]
@@ -57,7 +64,7 @@ def number(figure: str, value: float) -> str:
     """A figure's value as people write it."""
     if figure in FROM_0_TO_100:
         return f"{value:.1f}"
-    if figure in ("length_ratio", "comet", "score_ratio"):
+    if figure in ("length_ratio", "comet"):
         return f"{value:.2f}"
     return f"{value:.1%}"
 
@@ -66,7 +73,7 @@ def change(figure: str, value: float) -> str:
     """A difference, with its sign: `+0.8`, or `−1.2 points` of a share."""
     if figure in FROM_0_TO_100:
         text = f"{value:+.1f}"
-    elif figure in ("length_ratio", "comet", "score_ratio"):
+    elif figure in ("length_ratio", "comet"):
         text = f"{value:+.2f}"
     else:
         text = f"{100 * value:+.1f} points"
