@@ -123,3 +123,33 @@ def test_a_model_alone_has_a_page_without_comparisons(tmp_path: Path) -> None:
     assert "Interactive" not in page
     assert "Against" not in page
     assert "differences.png" not in {path.name for path in files}
+
+
+def test_a_judges_figures_come_with_what_they_rest_on(tmp_path: Path) -> None:
+    answered = {"model": answers(1, interactive=False)}
+    scores = result(answered)
+    one = {"value": 0.9, "low": 0.8, "high": 1.0, "items": 10}
+    scores["systems"]["model"]["chat"] = {
+        "groups": {"all": {"kind": "overall", "figures": {"score_ratio": one}}},
+        "details": {
+            "judge": "gpt",
+            "against": "baseline",
+            **{"wins": 3, "ties": 5, "losses": 2, "unjudged": 1},
+            "cost": {"price": 1.5},
+            "lost": [
+                {
+                    "turns": ["Why?"],
+                    "outputs": ["<b>"],
+                    "other_outputs": ["Because."],
+                    "reviews": ["The second is better."],
+                }
+            ],
+        },
+    }
+    scores["digests"]["chat"], scores["decoding"]["chat"] = "abc", "sampling"
+    report.write(tmp_path, scores, answered)
+    page = (tmp_path / "scores.html").read_text("utf-8")
+    assert "3 won, 5 tied, 2 lost; 1 could not be judged" in page
+    assert "The judge cost 1.50." in page
+    assert "&lt;b&gt;" in page
+    assert "The second is better." in page

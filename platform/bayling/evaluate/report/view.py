@@ -349,8 +349,25 @@ def _other(result: dict[str, Any], suite: str) -> dict[str, Any]:
             for one in details.get("broken", [])
         ],
         "missed": details.get("missed", []),
-        "notes": details.get("notes", []),
+        "notes": _notes(details),
+        "lost": details.get("lost", []),
     }
+
+
+def _notes(details: dict[str, Any]) -> list[str]:
+    """What a judge's figures rest on, and what was left out."""
+    said = []
+    if "judge" in details:
+        said.append(
+            f"{details['judge']} judged each question in both orders, against {details['against']}: "
+            f"{details['wins']} won, {details['ties']} tied, {details['losses']} lost; "
+            f"{details['unjudged']} could not be judged and are in none of the figures."
+        )
+        if details["cost"]["price"] is not None:
+            said.append(f"The judge cost {details['cost']['price']:.2f}.")
+    for name, number_of in details.get("unlabelled", {}).items():
+        said.append(f"{name}: {number_of} questions do not say what is right and were not asked.")
+    return said
 
 
 _WISHES = {
