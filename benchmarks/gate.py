@@ -11,7 +11,7 @@ Then one language is damaged: a share of the sentences into it and from it are a
 that were right. The gate is the real one, with its default thresholds.
 
 Prints the share of refusals, and for each damage how often the gate refused and whom it named.
-400 comparisons take about two minutes on two cores.
+Takes about three minutes on two cores.
 """
 
 from __future__ import annotations

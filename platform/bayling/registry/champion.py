@@ -221,10 +221,10 @@ def _record(tracking_uri: str, name: str, change: Change) -> None:
         )
         for old in over:
             mlflow.delete_registered_model_tag(name, old)
-    tell(tracking_uri, name)
+    _tell(tracking_uri, name)
 
 
-def tell(tracking_uri: str, name: str) -> None:
+def _tell(tracking_uri: str, name: str) -> None:
     """Bring the story in the model's description up to date."""
     model = _model(tracking_uri, name)
     own, _, rest = (model.description or "").partition(_BEGIN)
