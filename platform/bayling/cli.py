@@ -22,6 +22,7 @@ from bayling.commands import (
     plan,
     preflight,
     promote,
+    rate,
     rollout,
     score,
     submit,
@@ -53,6 +54,7 @@ _EPILOG = """examples:
   bayling champion history                   who was champion, and why
   bayling rollout status                     how a new version takes over
   bayling data inspect opus/x.en             what a file is taken for, and three rows
+  bayling rate a.jsonl b.jsonl               which answers do people prefer? a page in a browser
   bayling model fetch recipe=bayling-7b      base weights, to the folder that the recipe names
   bayling key new app                        a key for a server that others reach
   bayling score translation --hypotheses mine.zh --reference wmt22.zh --target-lang zh
@@ -67,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # A terminal that hangs up, or an orchestrator that stops a job, is an interruption too.
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        arguments = _parsed(data.one_word(sys.argv[1:] if argv is None else argv))
+        arguments = _parsed(rate.one_word(data.one_word(sys.argv[1:] if argv is None else argv)))
         return int(arguments.work(arguments) or 0)
     except (UserError, StageFailed, GateRefused) as error:
         print(f"bayling: {error}", file=sys.stderr)
@@ -145,6 +147,7 @@ def _parser() -> argparse.ArgumentParser:
     rollout.register(commands)
     champion.register(commands)
     score.register(commands)
+    rate.register(commands)
     translate.register(commands)
     ui = command("ui", "the MLflow dashboard on this machine", _ui)
     ui.add_argument(

@@ -1,0 +1,1 @@
+"""Blind ranking by people: the same questions, several systems' answers, and no names."""
