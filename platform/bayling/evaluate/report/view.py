@@ -360,7 +360,8 @@ def _notes(details: dict[str, Any]) -> list[str]:
     if "judge" in details:
         said.append(
             f"{details['judge']} judged each question in both orders, against "
-            f"{details['against']}: {details['wins']} won, {details['ties']} tied, {details['losses']} lost; "
+            f"{details['against']}: {details['wins']} won, {details['ties']} tied, "
+            f"{details['losses']} lost; "
             f"{details['unjudged']} could not be judged and are in none of the figures."
         )
         if details["cost"]["price"] is not None:
