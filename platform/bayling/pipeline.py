@@ -111,7 +111,8 @@ def _evaluate_decides(config: Config) -> list[Any]:
     if chosen.model is not None or chosen.against is not None:
         from bayling.evaluate.systems import states
 
-        parts.append(states([chosen.model, chosen.against], config.tracking))
+        named = [chosen.model, chosen.against]
+        parts.append(states(named, config.tracking, chosen.endpoint_key_variable))
     if chosen.all_files:
         from bayling.evaluate.files import states as states_of_files
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from running import Recorder
 
 from bayling.config import Config, compose
 from bayling.data import sourced, tables
@@ -116,8 +122,6 @@ def made(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Made:
     (folder / "talks.json").write_text(json.dumps(talks), "utf-8")
 
     config = compose(overrides(folder, tmp_path_factory.mktemp("outputs")))
-    from running import Recorder
-
     pipeline = Pipeline(config, Recorder())
     manifest = pipeline.run_stage("data")
     return Made(config, pipeline.folder("data"), manifest, folder)
@@ -230,3 +234,29 @@ def test_a_changed_source_is_read_again_and_an_unchanged_one_is_not(made: Made) 
     finally:
         path.write_text(text, "utf-8")
     assert after != before
+
+
+def test_a_killed_run_goes_on_and_makes_the_same_bytes(made: Made, tmp_path: Path) -> None:
+    chosen = overrides(made.sources, tmp_path)
+    folder = Pipeline(compose(chosen), Recorder()).folder("data")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bayling.cli", "data", *chosen],
+        env=environment,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 120
+    while not list(folder.glob("pairs/*.parquet")):
+        assert process.poll() is None, process.stderr.read() if process.stderr else ""
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (folder / "manifest.json").exists(), "it was killed too late to show anything"
+    manifest = Pipeline(compose(chosen), Recorder()).run_stage("data")
+    assert manifest.results == made.manifest.results
+    assert manifest.counts == made.manifest.counts
+    assert manifest.dropped == made.manifest.dropped
+    for part in ("pairs", "talks", "quarantine", "conversations", "packed", "heldout"):
+        assert digest(folder / part) == digest(made.folder / part), part

@@ -114,8 +114,8 @@ def test_a_refusal_is_not_asked_again() -> None:
 def test_what_no_server_does_is_refused_and_so_is_no_server() -> None:
     with server() as (url, _):
         asking = endpoint.Endpoint(f"{url}/v1#other", EvaluateConfig())
-        assert endpoint.served(url) == ["echo  "]
+        assert endpoint.served(url, "NO_KEY") == ["echo  "]
         with pytest.raises(UserError, match="does not search with beams"):
             asking.answer(ROWS, Decoding(16, beams=5))
     with pytest.raises(UserError, match="no OpenAI-compatible server answers at"):
-        endpoint.served(url)
+        endpoint.served(url, "NO_KEY")

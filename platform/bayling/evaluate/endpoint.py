@@ -19,7 +19,7 @@ _LONGEST_WAIT_S = 30.0
 _TIMEOUT = httpx.Timeout(300.0, connect=10.0)
 
 
-def served(url: str) -> Any:
+def served(url: str, key_variable: str) -> Any:
     """What the server at an address says that it serves.
 
     Raises:
@@ -27,7 +27,7 @@ def served(url: str) -> Any:
     """
     base, _ = _parts(url)
     try:
-        answer = httpx.get(f"{base}/v1/models", headers=_headers("BAYLING_API_KEY"), timeout=10.0)
+        answer = httpx.get(f"{base}/v1/models", headers=_headers(key_variable), timeout=10.0)
         answer.raise_for_status()
         return sorted(json_id(one) for one in answer.json()["data"])
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError) as error:

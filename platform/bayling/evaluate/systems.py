@@ -77,7 +77,7 @@ def replaced(context: Context, model_id: str | None) -> System | None:
     return _of_version(CHAMPION, f"champion (version {champion.version})", champion, context)
 
 
-def states(references: list[str | None], tracking_uri: str) -> list[Any]:
+def states(references: list[str | None], tracking_uri: str, key_variable: str) -> list[Any]:
     """What tells whether what is named is still the same: versions, sizes and times of files, what
     a server says that it serves."""
     found: list[Any] = []
@@ -87,7 +87,7 @@ def states(references: list[str | None], tracking_uri: str) -> list[Any]:
         elif is_address(reference):
             from bayling.evaluate.endpoint import served
 
-            found.append(served(reference))
+            found.append(served(reference, key_variable))
         elif reference.startswith(_REGISTERED):
             found.append(registered(reference, tracking_uri).version)
         else:
