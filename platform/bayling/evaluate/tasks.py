@@ -6,8 +6,10 @@ import time
 from collections.abc import Callable
 
 import ray
+from ray.exceptions import RayTaskError
 from ray.util.queue import Empty, Queue
 
+from bayling.errors import StageFailed, UserError
 from bayling.evaluate.answers import read_lines, write_lines
 from bayling.evaluate.config import EvaluateConfig
 from bayling.evaluate.suite import Scored
@@ -53,8 +55,15 @@ def _ask(system: System, config: EvaluateConfig, context: Context) -> Scored:
             context.report(what, *told.get_nowait_batch(told.qsize())[-1])
         except (Empty, IndexError):
             continue
-    scored: Scored = ray.get(running)
-    told.shutdown()
+    try:
+        scored: Scored = ray.get(running)
+    except RayTaskError as error:
+        # Its own message is the worker's traceback.
+        if isinstance(error.cause, UserError | StageFailed):
+            raise error.cause from None
+        raise
+    finally:
+        told.shutdown()
     return scored
 
 
