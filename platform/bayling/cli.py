@@ -72,7 +72,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = _parsed(rate.one_word(data.one_word(sys.argv[1:] if argv is None else argv)))
         return int(arguments.work(arguments) or 0)
     except (UserError, StageFailed, GateRefused) as error:
-        print(f"bayling: {error}", file=sys.stderr)
+        # What a Ray worker raised is of its kind, too, but says its whole traceback.
+        plain = getattr(error, "cause", None) or error
+        print(f"bayling: {plain}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("bayling: interrupted; the same command goes on from here", file=sys.stderr)

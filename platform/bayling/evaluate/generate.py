@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import ActorDiedError
 
 from bayling.engines.options import EngineOptions
 from bayling.engines.protocol import Engine
+from bayling.errors import StageFailed
 from bayling.evaluate.config import EvaluateConfig
 from bayling.evaluate.decoding import Decoding
 from bayling.evaluate.suite import Row
@@ -194,7 +196,13 @@ class Answerers:
         (done, *_), _ = ray.wait(list(self._running), num_returns=1)
         key, actor = self._running.pop(done)
         self._free.append(actor)
-        answered: Answered = ray.get(done)
+        try:
+            answered: Answered = ray.get(done)
+        except ActorDiedError as error:
+            raise StageFailed(
+                f"an engine died {_RESTARTS + 1} times over the same questions; what was answered "
+                f"is kept, and the same command goes on from there. {str(error).splitlines()[0]}"
+            ) from None
         return key, answered
 
     def close(self) -> None:
