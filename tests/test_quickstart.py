@@ -114,7 +114,7 @@ def test_a_worse_model_is_refused_and_changes_nothing(quickstart: Quickstart) ->
     assert again.stderr.count("unchanged, skipped") == 4
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1500)
 def test_a_model_that_forgot_one_language_is_refused_and_the_language_named(
     quickstart: Quickstart,
 ) -> None:
@@ -132,7 +132,7 @@ def test_a_model_that_forgot_one_language_is_refused_and_the_language_named(
     assert "hi" in first.split()[:3]
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1500)
 def test_a_model_that_was_trained_again_is_accepted_and_undone(quickstart: Quickstart) -> None:
     made = Pipeline(compose(quickstart.overrides), Recorder())
     again = [
