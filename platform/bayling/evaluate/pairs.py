@@ -66,8 +66,8 @@ def counts(pairs: Sequence[Pair]) -> dict[str, int]:
 
 
 def figures(pairs: Sequence[Pair]) -> dict[str, Sample]:
-    """`win_rate`, `tie_rate`, `loss_rate`; `score_ratio` where all have scores, and
-    `agreement` of the orders where all were judged in both.
+    """`win_rate`, `tie_rate`, `loss_rate`; `score_ratio` where all have scores, and `agreement` of
+    the orders where all were judged in both.
 
     Raises:
         ValueError: there are no pairs.
@@ -80,8 +80,7 @@ def figures(pairs: Sequence[Pair]) -> dict[str, Sample]:
     }
     scores = [pair.scores for pair in pairs if pair.scores is not None]
     if len(scores) == len(pairs):
-        own, other = np.array(scores, dtype=np.float64).T
-        found["score_ratio"] = Sample("ratio", np.stack([own, other], axis=1))
+        found["score_ratio"] = Sample("ratio", np.array(scores, dtype=np.float64))
     agreed = [pair.agreed for pair in pairs if pair.agreed is not None]
     if len(agreed) == len(pairs):
         found["agreement"] = share(agreed)

@@ -11,26 +11,26 @@ from judge_server import Answer, Asked, JudgeServer, by_merit, judging
 
 from bayling.errors import UserError
 from bayling.evaluate.chat.config import JudgeConfig
-from bayling.evaluate.chat.judging import JUDGEMENTS, Contest, Judged, judge
+from bayling.evaluate.chat.judging import JUDGEMENTS, Judged, Match, judge
 
 pytestmark = pytest.mark.unit
 
 KEY = "sk-not-to-be-seen"
 
 
-def contests(number: int = 3) -> list[Contest]:
+def matches(number: int = 3) -> list[Match]:
     return [
-        Contest(f"q/{index}", [f"Question {index}?"], [f"good {index}"], [f"poor {index}"])
+        Match(f"q/{index}", [f"Question {index}?"], [f"good {index}"], [f"poor {index}"])
         for index in range(number)
     ]
 
 
 def ask(
-    server: JudgeServer, folder: Path, among: list[Contest] | None = None, **different: object
+    server: JudgeServer, folder: Path, among: list[Match] | None = None, **different: object
 ) -> list[Judged]:
     settings: dict[str, object] = {"timeout_s": 5.0, "retries": 1, **different}
     config = JudgeConfig(url=server.url, model="judge-1", **settings)  # type: ignore[arg-type]
-    asked = contests() if among is None else among
+    asked = matches() if among is None else among
     return judge(asked, config, folder / JUDGEMENTS, lambda *_: None)
 
 
@@ -56,13 +56,13 @@ def test_each_pair_is_judged_in_both_orders_at_temperature_0(tmp_path: Path) -> 
 
 def test_a_run_that_was_killed_asks_for_nothing_twice(tmp_path: Path) -> None:
     with judging(behaves) as server:
-        first = ask(server, tmp_path, contests(2))
+        first = ask(server, tmp_path, matches(2))
         file = tmp_path / JUDGEMENTS
         # Killed while it wrote the fourth judgement.
         file.write_bytes(file.read_bytes()[:-30])
         kept = [json.loads(line) for line in file.read_text().splitlines()[:-1]]
         before = len(server.asked)
-        again = ask(server, tmp_path, contests(3))
+        again = ask(server, tmp_path, matches(3))
     assert before == 4 and len(kept) == 3
     assert len(server.asked) == before + 1 + 2
     assert [one.scores for one in again[:2]] == [one.scores for one in first]
@@ -71,8 +71,8 @@ def test_a_run_that_was_killed_asks_for_nothing_twice(tmp_path: Path) -> None:
 
 def test_other_answers_are_judged_anew(tmp_path: Path) -> None:
     with judging(behaves) as server:
-        ask(server, tmp_path, contests(1))
-        worse = [Contest("q/0", ["Question 0?"], ["poor now"], ["poor 0"])]
+        ask(server, tmp_path, matches(1))
+        worse = [Match("q/0", ["Question 0?"], ["poor now"], ["poor 0"])]
         [judged] = ask(server, tmp_path, worse)
     assert judged.scores == ((4, 4), (4, 4))
     assert len(server.asked) == 4
@@ -86,7 +86,7 @@ def test_a_judge_that_is_busy_is_asked_again_when_it_says(tmp_path: Path) -> Non
 
     with judging(busy_at_first) as server:
         began = time.monotonic()
-        [judged] = ask(server, tmp_path, contests(1))
+        [judged] = ask(server, tmp_path, matches(1))
         took = time.monotonic() - began
     assert judged.scores == ((9, 4), (9, 4))
     assert 0.3 <= took < 1.0  # its own pauses would be from half a second on
@@ -129,7 +129,7 @@ def test_nonsense_is_asked_about_once_more_and_then_counted(tmp_path: Path) -> N
         return by_merit(asked) if len(asked.messages) > 2 else Answer("8 of 10 for the first.")
 
     with judging(nonsense) as server:
-        judged = ask(server, tmp_path, contests(2))
+        judged = ask(server, tmp_path, matches(2))
         assert len(server.asked) == 2 * 2 * 2
         assert judged[0].scores is None
         assert judged[0].unjudged == "the judge's answer has no scores"
@@ -137,14 +137,14 @@ def test_nonsense_is_asked_about_once_more_and_then_counted(tmp_path: Path) -> N
         # What was paid for is counted, and at temperature 0 nothing else would be said.
         assert [one.requests for one in judged[0].judgements] == [2, 2]
         assert sum(one.prompt_tokens for one in judged[0].judgements) == 400
-        again = ask(server, tmp_path, contests(2))
+        again = ask(server, tmp_path, matches(2))
         assert len(server.asked) == 8
     assert [one.scores for one in again] == [one.scores for one in judged]
 
 
 def test_an_answer_without_a_text_is_nonsense(tmp_path: Path) -> None:
     with judging(lambda *_: Answer(None)) as server:
-        [judged] = ask(server, tmp_path, contests(1))
+        [judged] = ask(server, tmp_path, matches(1))
     assert judged.scores is None and len(server.asked) == 4
 
 
@@ -189,13 +189,13 @@ def test_no_more_are_asked_at_a_time_than_allowed(tmp_path: Path) -> None:
         return by_merit(asked)
 
     with judging(slow) as server:
-        ask(server, tmp_path, contests(6), concurrency=3)
+        ask(server, tmp_path, matches(6), concurrency=3)
     assert server.most_at_once == 3
 
 
 def test_a_judge_that_is_down_is_not_waited_for_with_each_pair(tmp_path: Path) -> None:
     with judging(lambda *_: Answer(status=503)) as server:
-        judged = ask(server, tmp_path, contests(30), retries=0, concurrency=4)
+        judged = ask(server, tmp_path, matches(30), retries=0, concurrency=4)
     assert all(one.scores is None for one in judged)
     assert len(server.asked) < 30
     assert judged[-1].unjudged.startswith("not asked, as ")
@@ -204,14 +204,14 @@ def test_a_judge_that_is_down_is_not_waited_for_with_each_pair(tmp_path: Path) -
 def test_a_judge_that_is_not_there_is_named_in_the_reason(tmp_path: Path) -> None:
     with judging(behaves) as server:
         pass
-    [judged] = ask(server, tmp_path, contests(1), retries=0)
+    [judged] = ask(server, tmp_path, matches(1), retries=0)
     assert "connect" in judged.unjudged
 
 
 def test_a_file_of_judgements_that_was_edited_is_refused_by_its_line(tmp_path: Path) -> None:
     with judging(behaves) as server:
-        ask(server, tmp_path, contests(1))
+        ask(server, tmp_path, matches(1))
         file = tmp_path / JUDGEMENTS
         file.write_text(file.read_text() + '{"scores": [1, 2]}\n')
         with pytest.raises(UserError, match="line 3 is no judgement"):
-            ask(server, tmp_path, contests(1))
+            ask(server, tmp_path, matches(1))

@@ -32,7 +32,7 @@ _TELLING = "the judge compares answers"
 
 
 @dataclass(frozen=True)
-class Contest:
+class Match:
     """Two systems' answers to one question."""
 
     question: str
@@ -46,7 +46,7 @@ class Contest:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a judge said of a contest in one order; a line of the file of judgements."""
+    """What a judge said of a match in one order; a line of the file of judgements."""
 
     key: str
     question: str
@@ -61,10 +61,10 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Judged:
-    """A contest in both orders: that with the own answers first, then the other one. A reason
+    """A match in both orders: that with the own answers first, then the other one. A reason
     stands for a judgement that there is not."""
 
-    contest: Contest
+    match: Match
     orders: tuple[Judgement | str, Judgement | str]
 
     @property
@@ -92,7 +92,7 @@ class Judged:
 
 
 def judge(
-    contests: Sequence[Contest], config: JudgeConfig, path: Path, report: Report
+    matches: Sequence[Match], config: JudgeConfig, path: Path, report: Report
 ) -> list[Judged]:
     """Have a judge compare answers.
 
@@ -100,14 +100,14 @@ def judge(
         path: the file of judgements; what it has already is not asked for again.
 
     Returns:
-        What became of each contest, in their order.
+        What became of each match, in their order.
 
     Raises:
         UserError: the service refuses every question, or the file is damaged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with closing(_Log(path)) as log:
-        return asyncio.run(_Judging(config, log, report, 2 * len(contests)).all(contests))
+        return asyncio.run(_Judging(config, log, report, 2 * len(matches)).all(matches))
 
 
 class _Judging:
@@ -119,31 +119,31 @@ class _Judging:
         self._places = asyncio.Semaphore(config.concurrency)
         self._unanswered = 0  # in a row
 
-    async def all(self, contests: Sequence[Contest]) -> list[Judged]:
+    async def all(self, matches: Sequence[Match]) -> list[Judged]:
         self._report(_TELLING, 0, self._total)
         async with Judge(self._config) as judge:
             orders = await asyncio.gather(
                 *(
-                    self._one(judge, contest, own_first)
-                    for contest in contests
+                    self._one(judge, match, own_first)
+                    for match in matches
                     for own_first in (True, False)
                 )
             )
         return [
-            Judged(contest, (orders[2 * index], orders[2 * index + 1]))
-            for index, contest in enumerate(contests)
+            Judged(match, (orders[2 * index], orders[2 * index + 1]))
+            for index, match in enumerate(matches)
         ]
 
-    async def _one(self, judge: Judge, contest: Contest, own_first: bool) -> Judgement | str:
-        first, second = contest.own, contest.other
+    async def _one(self, judge: Judge, match: Match, own_first: bool) -> Judgement | str:
+        first, second = match.own, match.other
         if not own_first:
             first, second = second, first
-        messages = prompts.ask(contest.turns, first, second, contest.reference)
+        messages = prompts.ask(match.turns, first, second, match.reference)
         key = fingerprint(self._config.model, messages, own_first)
         found: Judgement | str | None = self._log.known.get(key)
         if found is None:
             async with self._places:
-                found = await self._asked(judge, messages, key, contest.question, own_first)
+                found = await self._asked(judge, messages, key, match.question, own_first)
         self._done += 1
         self._report(_TELLING, self._done, self._total)
         return found

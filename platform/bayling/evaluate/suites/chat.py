@@ -9,7 +9,7 @@ from typing import Any
 from bayling.errors import UserError
 from bayling.evaluate.chat import judging, opponent, questions
 from bayling.evaluate.chat.config import JudgeConfig
-from bayling.evaluate.chat.judging import Contest, Judged
+from bayling.evaluate.chat.judging import Judged, Match
 from bayling.evaluate.chat.opponent import Opponent
 from bayling.evaluate.config import EvaluateConfig
 from bayling.evaluate.decoding import Decoding
@@ -95,11 +95,11 @@ class Chat:
                 "the suite chat compares answers, and there is no baseline: name published ones "
                 "with evaluate.chat.opponent"
             )
-        contests = [
-            Contest(row["id"], row["turns"], row["outputs"], others[row["id"]], row["reference"])
+        matches = [
+            Match(row["id"], row["turns"], row["outputs"], others[row["id"]], row["reference"])
             for row in rows
         ]
-        judged = judging.judge(contests, self._judge, folder / judging.JUDGEMENTS, report)
+        judged = judging.judge(matches, self._judge, folder / judging.JUDGEMENTS, report)
         several = len({row["set"] for row in rows}) > 1
         pairs = [
             _pair(one.scores, row, several)
@@ -107,7 +107,7 @@ class Chat:
             if one.scores is not None
         ]
         result = scored(pairs)
-        unjudged = {one.contest.question: one.unjudged for one in judged if one.scores is None}
+        unjudged = {one.match.question: one.unjudged for one in judged if one.scores is None}
         result.details = {
             "against": name,
             "judge": self._judge.model,
@@ -179,10 +179,10 @@ def _lost(judged: Sequence[Judged]) -> list[dict[str, Any]]:
     lost.sort(key=lambda found: -found[0])
     return [
         {
-            "question": one.contest.question,
-            "turns": list(one.contest.turns),
-            "outputs": list(one.contest.own),
-            "other_outputs": list(one.contest.other),
+            "question": one.match.question,
+            "turns": list(one.match.turns),
+            "outputs": list(one.match.own),
+            "other_outputs": list(one.match.other),
             "scores": [list(order) for order in one.scores or ()],
             "reviews": [judgement.review for judgement in one.judgements],
         }
