@@ -51,6 +51,7 @@ def test_running_again_runs_no_stage_and_makes_no_run_in_mlflow(smoke: Finished)
         ("data.conversations=601", "data"),
         ("train.learning_rate=0.001", "train"),
         ("evaluate.max_new_tokens=25", "evaluate"),
+        ("evaluate.chat.judge.retries=9", None),
         ("promote.max_chrf_loss=99", "promote"),
         ("serve.max_batch=3", "serve"),
         ("scale.workers=1", None),

@@ -107,7 +107,7 @@ def _evaluate_inputs(config: Config) -> tuple[str, ...]:
 
 def _evaluate_decides(config: Config) -> list[Any]:
     chosen = config.evaluate
-    parts: list[Any] = [chosen]
+    parts: list[Any] = [chosen.decides()]
     if chosen.model is not None or chosen.against is not None:
         from bayling.evaluate.systems import states
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bayling import languages
@@ -170,6 +170,10 @@ class EvaluateConfig:
         self.chat.validate()
         if "chat" in self.suites:
             self.chat.require()
+
+    def decides(self) -> EvaluateConfig:
+        """What decides the scores."""
+        return replace(self, chat=replace(self.chat, judge=self.chat.judge.decides()))
 
     @property
     def asks_of_data(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
 from bayling.errors import UserError
@@ -56,6 +56,13 @@ class JudgeConfig:
             price = getattr(self, name)
             if price is not None and price < 0:
                 raise UserError(f"{key}.{name} must be at least 0, not {price:g}")
+
+    def decides(self) -> JudgeConfig:
+        """The same without what says how it is asked, and not what: no judgement is paid for twice
+        because of a shorter time-out."""
+        carried_out = ("key_variable", "concurrency", "timeout_s", "retries")
+        usual = JudgeConfig()
+        return replace(self, **{name: getattr(usual, name) for name in carried_out})
 
     @property
     def endpoint(self) -> str:
