@@ -55,6 +55,22 @@ def test_a_system_that_never_wins_has_a_finite_strength_and_share_zero() -> None
     assert math.isfinite(worst.strength_low)
 
 
+@pytest.mark.parametrize("items", [1, 3, 5])
+def test_a_few_votes_that_all_agree_are_no_proof(items: int) -> None:
+    best, worst = standings(head_to_head(items, 0, 0))
+    assert best.win_share_low == pytest.approx(0.025 ** (1 / items))
+    assert worst.win_share_high == pytest.approx(1 - 0.025 ** (1 / items))
+    assert best.strength_low < worst.strength_high
+    assert (best.rank, worst.rank) == (1, 1)
+
+
+def test_many_votes_that_all_agree_are_one() -> None:
+    best, worst = standings(head_to_head(12, 0, 0))
+    assert (best.rank, worst.rank) == (1, 2)
+    assert worst.win_share_high < best.win_share_low
+    assert worst.strength_high < best.strength_low
+
+
 def test_a_ranking_counts_as_all_of_its_pairs() -> None:
     a, b, c = standings([vote({"a": 1, "b": 2, "c": 2}, item=str(it)) for it in range(3)])
     assert [(one.wins, one.ties, one.losses) for one in (a, b, c)] == [

@@ -11,7 +11,10 @@ resample of it, which draws strengths towards 0 by about as much as one tie woul
 the more votes there are. Win shares are of real votes only.
 
 Intervals are percentiles of the bootstrap over items: all votes on an item are drawn together,
-because raters of one item do not vary independently.
+because raters of one item do not vary independently. Where all votes on a system agree no resample
+differs, and the end is the exact one of Clopper and Pearson (1934): three items that are all won
+are no proof of more than a share of 0.29. For the same reason one system is called stronger than
+another only if a sign test over the items says so too.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from math import comb
 
 import numpy as np
 import numpy.typing as npt
@@ -73,9 +77,16 @@ def standings(votes: Sequence[Vote]) -> list[Standing]:
     shares, shares_drawn = _shares(total), _shares(drawn)
     # Of differences and not of strengths: these have the same opponents, and vary together.
     gaps = strengths_drawn[:, None, :] - strengths_drawn[:, :, None]
-    stronger = limits(gaps)[0] > 0
+    stronger = (limits(gaps)[0] > 0) & _by_signs(scored)
     low, high = limits(strengths_drawn)
     share_low, share_high = limits(shares_drawn)
+    for index in map(int, np.flatnonzero((shares == 0) | (shares == 1))):
+        end = _unanimous(scored, index, won=bool(shares[index]))
+        bound = bradley_terry(_with_share(total, index, end))[index]
+        if shares[index]:
+            share_low[index], low[index] = end, min(low[index], bound)
+        else:
+            share_high[index], high[index] = end, max(high[index], bound)
     won, tied = wins.sum(0), ties.sum(0)
     found = [
         Standing(
@@ -142,6 +153,37 @@ def _pairs(votes: Iterable[Vote], systems: Sequence[str]) -> tuple[Array, Array]
                     ties[index, first, second] += 1
                     ties[index, second, first] += 1
     return wins, ties
+
+
+def _by_signs(scored: Array) -> npt.NDArray[np.bool_]:
+    """Whether the column's system was preferred to the row's on more items than chance explains."""
+    ahead = np.swapaxes(scored, 1, 2) - scored
+    for_it, against = (ahead > 0).sum(0), (ahead < 0).sum(0)
+    found: npt.NDArray[np.bool_] = np.vectorize(_unlikely, otypes=[bool])(for_it, against)
+    found &= for_it > against
+    return found
+
+
+def _unlikely(one: int, other: int) -> bool:
+    """Whether a coin falls so unevenly in less than 5 % of as many throws."""
+    number = one + other
+    tail: float = sum(comb(number, fewer) for fewer in range(min(one, other) + 1)) / 2**number
+    return 2 * tail < 1 - LEVEL
+
+
+def _unanimous(scored: Array, system: int, *, won: bool) -> float:
+    """The other end of the interval of a share of 1 (where all is `won`) or 0."""
+    items = int((scored[:, system].sum(-1) + scored[:, :, system].sum(-1) > 0).sum())
+    end = float(((1 - LEVEL) / 2) ** (1 / items))
+    return end if won else 1 - end
+
+
+def _with_share(total: Array, system: int, share: float) -> Array:
+    """The sums as they would be if the system had this share against each other one."""
+    compared = total[system] + total[:, system]
+    changed = total.copy()
+    changed[system], changed[:, system] = share * compared, (1 - share) * compared
+    return changed
 
 
 def _resampled(items: Array) -> Array:
