@@ -12,8 +12,9 @@ INPUTS := pyproject.toml constraints.txt platform/bayling/__init__.py
 quickstart: $(VENV)/stages
 	$(BIN)/bayling run recipe=quickstart
 
+# Two processes, each with a Ray cluster and a small pipeline of its own: most tests wait for something.
 test: $(VENV)/dev
-	$(BIN)/python -m pytest -m "not drill" tests
+	$(BIN)/python -m pytest -m "not drill" -n 2 --dist loadfile tests
 
 # The engine over vLLM, on a CPU, in an environment of its own: it needs other versions.
 test-vllm: $(VENV)-vllm/ready

@@ -18,6 +18,11 @@ for name, value in local.ENVIRONMENT.items():
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest file first: beside it another process has time for all the others."""
+    items.sort(key=lambda item: item.path.name != "test_quickstart.py")
+
+
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
     """A local Ray with more logical CPUs than a laptop has cores, so that stages can overlap."""

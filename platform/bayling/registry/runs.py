@@ -32,7 +32,10 @@ _CONNECT_SECONDS = 5.0
 def client(tracking_uri: str) -> MlflowClient:
     """A client for a tracking store. Local stores are made on first use."""
     import logging
+    import os
 
+    # A bar for each of many small files, in the middle of a stage's own.
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     from mlflow import MlflowClient
 
     # Making the sqlite schema is forty lines of log that say nothing to a reader.
