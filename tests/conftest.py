@@ -18,9 +18,22 @@ for name, value in local.ENVIRONMENT.items():
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 
+_LONGEST = ("test_quickstart.py", "serve", "train")
+"""Files and folders that take minutes, so that beside one process there is work for another."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest file first: beside it another process has time for all the others."""
-    items.sort(key=lambda item: item.path.name != "test_quickstart.py")
+    """The longest first; what shares a folder stays in one process, as it may share a server."""
+    here = Path(__file__).parent
+
+    def group(item: pytest.Item) -> str:
+        first = item.path.relative_to(here).parts[0]
+        return first if first in _LONGEST or not first.endswith(".py") else "tests"
+
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group(item)))
+    order = {name: place for place, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: order.get(group(item), len(order)))
 
 
 @pytest.fixture(scope="session")
