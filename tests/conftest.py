@@ -22,6 +22,7 @@ _LONGEST = ("test_quickstart.py", "serve", "train")
 """Files and folders that take minutes, so that beside one process there is work for another."""
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the marks when its turn comes
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest first; what shares a folder stays in one process, as it may share a server."""
     here = Path(__file__).parent
