@@ -14,7 +14,7 @@ quickstart: $(VENV)/stages
 
 # Two processes, each with a Ray cluster and a small pipeline of its own: most tests wait for something.
 test: $(VENV)/dev
-	$(BIN)/python -m pytest -m "not drill" -n 2 --dist loadgroup tests
+	$(BIN)/python -m pytest -m "not drill" -n 2 --dist loadscope --no-loadscope-reorder tests
 
 # The engine over vLLM, on a CPU, in an environment of its own: it needs other versions.
 test-vllm: $(VENV)-vllm/ready

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from running import Finished, Recorder, free_port
@@ -22,19 +23,35 @@ _LONGEST = ("test_quickstart.py", "serve", "train")
 """Files and folders that take minutes, so that beside one process there is work for another."""
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the marks when its turn comes
+def _group(path: str) -> str:
+    """The folder of a test, or the file where it is a long one; `path` is from here."""
+    first = path.split("/")[0]
+    return first if first in _LONGEST or not first.endswith(".py") else "."
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest first; what shares a folder stays in one process, as it may share a server."""
+    """The longest first."""
+    order = {name: place for place, name in enumerate(_LONGEST)}
     here = Path(__file__).parent
 
-    def group(item: pytest.Item) -> str:
-        first = item.path.relative_to(here).parts[0]
-        return first if first in _LONGEST or not first.endswith(".py") else "tests"
+    def place(item: pytest.Item) -> int:
+        return order.get(_group(item.path.relative_to(here).as_posix()), len(order))
 
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group(item)))
-    order = {name: place for place, name in enumerate(_LONGEST)}
-    items.sort(key=lambda item: order.get(group(item), len(order)))
+    items.sort(key=place)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `--dist loadscope` a folder's tests stay in one process, as they may share a server."""
+    if config.getoption("dist") != "loadscope":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFolder(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _group(nodeid.split("::")[0].removeprefix("tests/"))
+
+    return ByFolder(config, log)
 
 
 @pytest.fixture(scope="session")
