@@ -14,7 +14,7 @@ quickstart: $(VENV)/stages
 
 # Two processes, each with a Ray cluster and a small pipeline of its own: most tests wait for something.
 test: $(VENV)/dev
-	$(BIN)/python -m pytest -m "not drill" -n 2 --dist loadscope --no-loadscope-reorder tests
+	$(BIN)/python -m pytest -m "not drill" -n 2 --dist loadscope --no-loadscope-reorder --durations=12 tests
 
 # The engine over vLLM, on a CPU, in an environment of its own: it needs other versions.
 test-vllm: $(VENV)-vllm/ready
@@ -22,7 +22,7 @@ test-vllm: $(VENV)-vllm/ready
 	  tests/serve/test_vllm_served.py
 
 drills: $(VENV)/dev
-	$(BIN)/python -m pytest -m drill tests
+	$(BIN)/python -m pytest -m drill --durations=12 tests
 
 check: $(VENV)/dev
 	$(BIN)/ruff check .
