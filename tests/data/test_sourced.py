@@ -255,7 +255,8 @@ def test_a_killed_run_goes_on_and_makes_the_same_bytes(made: Made, tmp_path: Pat
     process.wait()
     assert not (folder / "manifest.json").exists(), "it was killed too late to show anything"
     manifest = Pipeline(compose(chosen), Recorder()).run_stage("data")
-    assert manifest.results == made.manifest.results
+    for key in ("heldout_digest", "packed_digest"):
+        assert manifest.results[key] == made.manifest.results[key]
     assert manifest.counts == made.manifest.counts
     assert manifest.dropped == made.manifest.dropped
     for part in ("pairs", "talks", "quarantine", "conversations", "packed", "heldout"):
