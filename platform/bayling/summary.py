@@ -143,7 +143,8 @@ def stage_table(manifest: Manifest, folder: Path, config: Config) -> None:
     console.print(table)
     console.print(f"in {folder}", soft_wrap=True)
     following = {"data": "train", "train": "evaluate", "evaluate": "promote", "promote": "serve"}
-    if manifest.stage in following:
+    # Nothing follows on the evaluation of a model that was not trained here.
+    if manifest.stage in following and manifest.results.get("main", "trained") == "trained":
         console.print(f"next: bayling {following[manifest.stage]}{_extra(config)}")
 
 
