@@ -7,11 +7,15 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from bayling.errors import UserError
 from bayling.registry.runs import client
 from bayling.stage import TrackedRun
+
+if TYPE_CHECKING:
+    from mlflow.exceptions import MlflowException
 
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
 
@@ -110,7 +114,7 @@ def by_version(tracking_uri: str, name: str, version: str) -> Version:
     try:
         found = client(tracking_uri).get_model_version(name, version)
     except MlflowException as error:
-        if error.error_code not in _NOT_THERE:
+        if not _absent(error, tracking_uri, name):
             raise
         raise UserError(f"MLflow has no version {version} of model {name!r}") from None
     return Version(
@@ -134,10 +138,19 @@ def by_alias(tracking_uri: str, name: str, alias: str) -> Version | None:
     try:
         found = client(tracking_uri).get_model_version_by_alias(name, alias)
     except MlflowException as error:
-        if error.error_code not in _NOT_THERE:
+        if not _absent(error, tracking_uri, name):
             raise
         return None
     return by_version(tracking_uri, name, str(found.version))
+
+
+def _absent(error: MlflowException, tracking_uri: str, name: str) -> bool:
+    """Whether an answer means that there is no such version, or none that this account may see."""
+    if error.error_code == "PERMISSION_DENIED":
+        # A server with accounts says so, too, where there is no model of the name, to all but
+        # administrators. Of what may be seen a search tells the truth.
+        return not client(tracking_uri).search_registered_models(f"name = '{name}'")
+    return error.error_code in _NOT_THERE
 
 
 def require_alias(tracking_uri: str, name: str, alias: str) -> Version:
