@@ -65,6 +65,7 @@ def cluster(api: ApiServer, tmp_path: Path) -> Cluster:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(following, "_TICK_S", 1)
     monkeypatch.setattr(following, "_PAUSE_S", 0.02)
+    monkeypatch.setattr(following, "_LASTS_S", 0)
 
 
 def _read(tail: Tail, follow: bool = True) -> list[str]:

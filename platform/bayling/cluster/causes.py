@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from bayling.cluster.kubernetes_jobs import State
+from bayling.cluster.submitter_log import COLOURS
 
 Object = dict[str, Any]
 
 _PULL = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
 _EXIT = re.compile(r"failed with exit code (\d+)")
-_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 GATE_SAID_NO = 3
 """Exit code of a stage: nothing broke."""
 
@@ -75,7 +75,7 @@ def _failure(state: State, pods: list[Object], events: list[Object], log: list[s
 
 def last_words(log: list[str]) -> str:
     """The line in which a program said why it ended; empty where there is none."""
-    lines = [plain for line in log if (plain := _COLOURS.sub("", line).strip())]
+    lines = [plain for line in log if (plain := COLOURS.sub("", line).strip())]
     # Ray's own words come after the program's.
     for place, line in enumerate(lines):
         if re.fullmatch(r"Job '[^']+' failed", line):

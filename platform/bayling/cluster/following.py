@@ -16,6 +16,7 @@ from bayling.cluster.kubernetes_jobs import State
 from bayling.cluster.pod_logs import Tail
 from bayling.cluster.rayjob import GROUP, PLURAL, VERSION, Object
 from bayling.cluster.screen import Screen
+from bayling.cluster.submitter_log import OwnLines
 from bayling.errors import StageFailed, UserError
 
 AWAY_S = 1800.0
@@ -23,6 +24,9 @@ AWAY_S = 1800.0
 _TICK_S = 5
 """How often pods are looked at while a job does not run yet, and the clock is drawn."""
 _OPERATOR_S = 60
+_LASTS_S = 10.0
+"""What keeps a job from running is said after so long: between two attempts, say, the new pods find
+no room until the old ones are gone."""
 _PAUSE_S = 1.0
 _KEPT = 200
 """Lines of the log that explanations look into."""
@@ -38,6 +42,7 @@ def follow(cluster: Cluster, name: str, screen: Screen) -> State:
     pump = _Pump(cluster, name, screen)
     pump.start()
     said: set[str] = set()
+    since, before = 0.0, ""
     attempt = 1
     try:
         for state in changes(cluster, name, screen):
@@ -48,8 +53,10 @@ def follow(cluster: Cluster, name: str, screen: Screen) -> State:
             if state.over:
                 break
             if state.job != "RUNNING":
-                sentence = waits_for(cluster, state)
-                if sentence and sentence not in said:
+                sentence = waits_for(cluster, state) or ""
+                if sentence != before:
+                    since, before = time.monotonic(), sentence
+                if sentence not in {"", *said} and time.monotonic() - since >= _LASTS_S:
                     said.add(sentence)
                     screen.note(sentence)
         pump.finish()
@@ -146,9 +153,9 @@ def log(cluster: Cluster, name: str) -> Iterator[str]:
     from kubernetes.client import ApiException
 
     for pod in _submitters(pods_of(cluster, name))[-1:]:
-        tail = Tail(cluster, pod["metadata"]["name"], rayjob.SUBMITTER)
+        tail, own = Tail(cluster, pod["metadata"]["name"], rayjob.SUBMITTER), OwnLines()
         with suppress(ApiException):
-            yield from tail.lines(follow=False)
+            yield from (line for line in tail.lines(follow=False) if line in own)
 
 
 def explain(cluster: Cluster, state: State) -> str:
@@ -167,7 +174,8 @@ def waits_for(cluster: Cluster, state: State) -> str | None:
     """What keeps a job from running; None while nothing is known of, or nobody can be asked."""
     if state.suspended:
         return f"it waits in Kueue's queue {state.queue!r}" if state.queue else "it is suspended"
-    if not state.deployment and _seconds_since(state.started) > _OPERATOR_S:
+    first = state.attempts == 1
+    if first and not state.deployment and _seconds_since(state.started) > _OPERATOR_S:
         return (
             "KubeRay's operator has not looked at the job yet: does it run, and does it watch "
             f"the namespace {cluster.namespace}?"
@@ -257,7 +265,7 @@ class _Pump:
         from kubernetes.client import ApiException
 
         tail = Tail(self._cluster, pod["metadata"]["name"], rayjob.SUBMITTER)
-        again = self._known(pod)
+        again, own = self._known(pod), OwnLines()
         while True:
             over = pod["status"].get("phase") in ("Succeeded", "Failed")
             try:
@@ -267,7 +275,8 @@ class _Pump:
                         again[line] -= 1
                         continue
                     self._printed[line] += 1
-                    self._screen.log(line)
+                    if line in own:
+                        self._screen.log(line)
                 if over:
                     break
                 time.sleep(_PAUSE_S)  # the pod's state follows its log

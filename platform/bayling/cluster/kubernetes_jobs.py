@@ -95,6 +95,8 @@ class State:
             return "retrying"
         if self.job == "RUNNING":
             return "running"
+        if self.job in ("SUCCEEDED", "FAILED", "STOPPED"):
+            return "ending"
         return "starting"
 
 

@@ -101,7 +101,13 @@ class _Builder:
                 # KubeRay draws a token for each cluster and keeps it in a Secret.
                 "authOptions": {"mode": "token"},
                 "headGroupSpec": {
-                    "rayStartParams": {"dashboard-host": "0.0.0.0", "num-cpus": "0"},
+                    "rayStartParams": {
+                        "dashboard-host": "0.0.0.0",
+                        "num-cpus": "0",
+                        # A cluster of fixed size has nothing to scale; the monitor would call
+                        # every task that waits for a CPU infeasible.
+                        "no-monitor": "true",
+                    },
                     "template": self._head(),
                 },
                 "workerGroupSpecs": [self._workers()],
