@@ -87,6 +87,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
+    except Exception as error:
+        if getattr(error, "error_code", "") != "PERMISSION_DENIED":
+            raise
+        account = os.environ.get("MLFLOW_TRACKING_USERNAME")
+        who = f"the account {account!r}" if account else "somebody without MLFLOW_TRACKING_USERNAME"
+        print(
+            f"bayling: MLflow does not let {who} do this ({error}): ask its administrator, or use "
+            "an account that may",
+            file=sys.stderr,
+        )
+        return 2
 
 
 def _interrupt(number: int, frame: Any) -> None:

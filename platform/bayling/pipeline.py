@@ -249,8 +249,8 @@ class Pipeline:
             probe.unlink()
         except OSError as error:
             raise UserError(
-                f"cannot write to {self.config.folder} ({error.strerror}): set output_dir to a "
-                "folder that you own"
+                f"the user {os.getuid()} cannot write to {self.config.folder} ({error.strerror}): "
+                "set output_dir to a folder that this user owns"
             ) from None
         runs.check_reachable(self.config.tracking)
 

@@ -92,14 +92,19 @@ class Manifest:
         """The manifest of a complete folder; None where there is none.
 
         Raises:
-            UserError: the file is there but is not a manifest of this version.
+            UserError: the file is there but is not a manifest of this version, or may not be read.
         """
         path = folder / MANIFEST
-        if not path.exists():
-            return None
         try:
             raw = json.loads(path.read_text("utf-8"))
             manifest = Manifest(**raw)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except PermissionError as error:
+            raise UserError(
+                f"{error.filename} may not be read by the user {os.getuid()} ({error.strerror}): "
+                "set output_dir to a folder that this user owns"
+            ) from None
         except (ValueError, TypeError) as error:
             raise UserError(f"{path} is not a manifest ({error}): remove {folder}") from None
         if manifest.schema_version != SCHEMA_VERSION:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,12 +108,16 @@ def show(path: Path, config: Config) -> None:
     console.print(f"\n{seconds:.0f} s in all, {now}.")
     extra = _extra(config)
     console.print("[bold]Where to look next[/]")
-    ui, serve = f"bayling ui{extra}", f"bayling serve{extra}"
+    away = config.tracking.startswith("http")
+    ui = config.tracking if away else f"bayling ui{extra}"
+    serve, there = f"bayling serve{extra}", f"the model at {base_url(config.serve)}"
+    if os.environ.get("BAYLING_JOB"):  # in a pod, which goes with the job
+        serve, there = "helm install bayling-serving charts/serving", "the model in this cluster"
     for command, what in (
         (ui, "runs, curves, heat map and versions in a browser"),
-        (serve, f"the model at {base_url(config.serve)}"),
+        (serve, there),
     ):
-        console.print(f"  {command:<{len(serve)}}   {what}", soft_wrap=True)
+        console.print(f"  {command:<{max(len(ui), len(serve))}}   {what}", soft_wrap=True)
     console.print(f"  {result['report']}", soft_wrap=True)
     console.print(f"  {path}", soft_wrap=True)
 

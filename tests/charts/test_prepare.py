@@ -55,6 +55,19 @@ def test_accounts_follow_the_secrets(tmp_path: Path) -> None:
 
 
 @pytest.mark.unit
+def test_a_volume_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    environment = {"MLFLOW_BACKEND_STORE_URI": f"sqlite:///{tmp_path}/file/database/mlflow.db"}
+    command = [sys.executable, str(FILES / "prepare.py")]
+    done = subprocess.run(
+        command, env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"cannot write to {tmp_path}/file/database as user")
+    assert "fsGroup" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.unit
 def test_a_password_with_a_percent_sign_reaches_mlflow(tmp_path: Path) -> None:
     code = (
         "import runpy, pathlib, sys; made = runpy.run_path(sys.argv[1]);"

@@ -16,7 +16,7 @@ def main() -> None:
     """Run by the pod's init container; everything comes from its environment."""
     address = os.environ["MLFLOW_BACKEND_STORE_URI"]
     if address.startswith("sqlite:///"):
-        Path(address.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(Path(address.removeprefix("sqlite:///")).parent)
     # A PostgreSQL with content is left to the hook, which runs once and not in every pod.
     if address.startswith("sqlite:///") or _is_empty(address):
         subprocess.run([sys.executable, "-m", "mlflow", "db", "upgrade", address], check=True)
@@ -24,6 +24,18 @@ def main() -> None:
         accounts_address = os.environ.get("AUTH_DATABASE_URI", address)
         _write_auth_file(Path(os.environ["MLFLOW_AUTH_CONFIG_PATH"]), accounts_address)
         _set_accounts(accounts_address)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".writable").touch()
+    except OSError as error:
+        sys.exit(
+            f"cannot write to {folder} as user {os.getuid()} ({error.strerror}): the volume's "
+            f"folder has to belong to group {os.getgid()} or be writable for all. Most storage "
+            "drivers see to it (fsGroup); volumes of type hostPath and NFS do not"
+        )
 
 
 def _is_empty(address: str) -> bool:
