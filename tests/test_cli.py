@@ -46,6 +46,21 @@ def test_a_wrong_override_is_one_sentence(
 
 
 @pytest.mark.unit
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("rollout", "start", "2", "--force", "train.lerning_rate=1"),
+        ("rollout", "status", "train.lerning_rate=1", "--watch"),
+        ("data", "recipe=smoke", "-m", "train.lerning_rate=1,2"),
+    ],
+)
+def test_options_and_overrides_come_in_any_order(
+    capsys: pytest.CaptureFixture[str], argv: tuple[str, ...]
+) -> None:
+    assert "did you mean train.learning_rate?" in _fails(capsys, *argv)
+
+
+@pytest.mark.unit
 def test_a_folder_that_cannot_be_written(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -79,7 +94,9 @@ def test_a_port_in_use_is_told_before_any_stage_runs(
 
 @pytest.mark.unit
 def test_serving_what_was_never_trained(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    said = _fails(capsys, "serve", "recipe=smoke", f"output_dir={tmp_path}")
+    said = _fails(
+        capsys, "serve", "recipe=smoke", f"output_dir={tmp_path}", f"serve.port={free_port()}"
+    )
     assert "no registered model 'bayling'" in said
 
 

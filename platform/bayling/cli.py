@@ -108,10 +108,11 @@ def _parsed(argv: Sequence[str]) -> argparse.Namespace:
     """Options and overrides in any order, which argparse alone does not take."""
     parser = _parser()
     arguments, rest = parser.parse_known_args(argv)
-    if wrong := [text for text in rest if text.startswith("-") or "overrides" not in arguments]:
+    words = next((name for name in ("overrides", "words") if name in arguments), None)
+    if wrong := [text for text in rest if text.startswith("-") or words is None]:
         parser.error(f"unrecognized arguments: {' '.join(wrong)}")
-    if rest:
-        arguments.overrides = [*arguments.overrides, *rest]
+    if words is not None:
+        setattr(arguments, words, [*getattr(arguments, words), *rest])
     return arguments
 
 

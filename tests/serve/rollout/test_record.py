@@ -49,8 +49,8 @@ def test_a_model_that_is_not_there_is_one_sentence(record: Record) -> None:
 
 def test_a_controller_is_there_while_its_heart_beats() -> None:
     status = {"heartbeat": 100.0, "heartbeat_every_s": 5.0, "stopped": False}
-    assert listening(status, 119)
-    assert not listening(status, 121)
+    assert listening(status, 159)
+    assert not listening(status, 161)
     assert not listening({**status, "stopped": True}, 101)
     assert not listening(None, 101)
 

@@ -16,7 +16,7 @@ from bayling.errors import UserError
 from bayling.registry import runs
 
 REQUEST, STATUS = "rollout.request", "rollout.status"
-_MISSED = 4
+_MISSED = 12
 """So many heartbeats missed in a row, and nobody is there."""
 
 
