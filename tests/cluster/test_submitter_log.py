@@ -28,6 +28,7 @@ END = """\
 2026-11-26 05:41:12,080\tERR cli.py:74 -- \x1b[31m-----\x1b[39m
 2026-11-26 05:41:12,080\tERR cli.py:75 -- \x1b[31mJob 'a-b67j7' failed\x1b[39m
 2026-11-26 05:41:12,081\tINFO cli.py:89 -- Status message: Entrypoint failed with exit code 1
+2026-11-26 05:40:31,174\tINFO job_manager.py:581 -- Runtime env is setting up.
 bayling: MLflow does not answer
 """.splitlines()
 

@@ -23,6 +23,7 @@ class OwnLines:
         found = _OF_RAY.match(COLOURS.sub("", line))
         if found is None:
             return not self._repeating
-        # A submission that is made anew after a lost connection begins with these lines, too.
-        self._repeating = found[3].startswith("Status message: ")
+        if found[2] != "job_manager":  # whose line is part of the log, and of its repetition
+            # A submission that is made anew after a lost connection begins with such lines, too.
+            self._repeating = found[3].startswith("Status message: ")
         return False

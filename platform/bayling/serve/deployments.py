@@ -35,6 +35,7 @@ from bayling.serve.application import Arguments, engine_application
 from bayling.serve.config import TEXTS_ARE_LOGGED
 from bayling.serve.errors import ApiError
 from bayling.serve.fleet import Fleet, Version
+from bayling.serve.leaving import Nodes
 from bayling.serve.ledger import LEDGER, Ledger, RemoteLedger
 from bayling.serve.listener import Listener
 from bayling.serve.mlflow_traces import MlflowTraces
@@ -196,6 +197,7 @@ class Api:
             name_requests=arguments.listen,
             sinks=self._sinks(),
             tracing=tracing,
+            leaving=Nodes().leaving,
         )
         self._fastapi.include_router(
             monitoring.router(self._ledger, self._reporter, self._report_with_engines)

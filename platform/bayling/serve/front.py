@@ -14,6 +14,7 @@ from bayling.serve.body import WholeBody
 from bayling.serve.config import LOCAL_HOSTS, ServeConfig
 from bayling.serve.envelope import Envelope
 from bayling.serve.keyring import KeyRing
+from bayling.serve.leaving import LastAnswers
 from bayling.serve.local_names import LocalNamesOnly
 from bayling.serve.presence import WhileAwaited
 from bayling.serve.tracing import NOWHERE, Tracing
@@ -39,6 +40,7 @@ def install(
     name_requests: bool = True,
     sinks: Sequence[Sink] = (),
     tracing: Tracing = NOWHERE,
+    leaving: Callable[[str], bool] | None = None,
 ) -> None:
     """Put it before an app's routes.
 
@@ -47,6 +49,7 @@ def install(
         share: the part of each caller's limits that holds in this process.
         name_requests: whether answers are given an `x-request-id` here.
         sinks: who is told of each request that is over.
+        leaving: whether the node with an address is about to go.
 
     Raises:
         UserError: the keys cannot be read.
@@ -77,5 +80,7 @@ def install(
         )
     if keys is None and config.host in LOCAL_HOSTS:
         app.add_middleware(LocalNamesOnly)
+    if leaving is not None:
+        app.add_middleware(LastAnswers, leaving)
     app.add_middleware(Envelope, version=version, name_requests=name_requests)
     app.add_middleware(Accounting, sinks, tracing, config.log_texts)
