@@ -203,9 +203,12 @@ class Pipeline:
             if before == name:
                 return
             if self._needed(before, name) and self.output(before) is None:
+                one, whole = f"bayling {before}", "bayling run"
+                if os.environ.get("BAYLING_JOB"):  # in a pod: its outputs are in the job's storage
+                    one, whole = f"bayling submit {before}", "bayling submit pipeline"
                 raise UserError(
-                    f"the {before} stage has not been run with this configuration: run "
-                    f"`bayling {before}` with the same overrides first, or `bayling run` for all"
+                    f"the {before} stage has not been run with this configuration: run `{one}` "
+                    f"with the same overrides first, or `{whole}` for all"
                 )
 
     def _needed(self, before: str, name: str) -> bool:
