@@ -24,6 +24,13 @@ CASES = [
     ("wrapped", ("“", "”"), None, "“in 5 Tagen”", "“in 5 Tagen"),
     ("extends", ("Heute.",), None, "Heute. In 5 Tagen.", "In 5 Tagen. Heute."),
     ("resembles", ("in five days",), None, "in fives days", "no answer"),
+    ("language", ("de", "en"), None, "Wir kommen heute an.", "We will arrive today."),
+    ("language", ("zh", "en"), None, "我们今天到。", "We will arrive today."),
+    ("language", ("de", "en"), None, "Wir kommen heute an.", ""),
+    ("revises", (), "Wir fahren in 5 Tagen.", "Wir reisen in 5 Tagen.", "Wir fahren in 5 Tagen."),
+    ("revises", (), "Wir fahren heute.", "Wir fahren morgen.", "Wir fahren heute. morgen"),
+    ("revises", (), "Wir fahren in 5 Tagen.", "Wir reisen in 5 Tagen.", "reisen"),
+    ("revises", (), "Wir fahren in 5 Tagen.", "Wir reisen in 5 Tagen.", ""),
 ]
 
 
@@ -42,6 +49,10 @@ def test_every_checker_has_a_case_here() -> None:
 
 def test_nothing_is_shorter_than_no_answer() -> None:
     assert not satisfied(Requirement("shorter"), "in 5 T.", None)
+
+
+def test_there_is_nothing_to_revise_in_a_first_answer() -> None:
+    assert not satisfied(Requirement("revises"), "in 5 Tagen", None)
 
 
 def test_a_first_answer_counts_as_changed() -> None:

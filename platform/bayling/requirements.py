@@ -11,11 +11,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from bayling.detection import detect
 from bayling.languages import in_script
 
 ALIKE = 0.4
-"""What a translation back into the language of the source shares with it at least. Of different
-sentences of one language few share a quarter."""
+"""What a translation back into the language of the source shares with it at least, and a revised
+answer with the one before. Of different sentences of one language few share a quarter."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,26 @@ def _resembles(values: tuple[str, ...], answer: str, previous: str | None) -> bo
     return all(_overlap(answer, value) >= ALIKE for value in values)
 
 
+def _language(values: tuple[str, ...], answer: str, previous: str | None) -> bool:
+    found = detect(answer, values)
+    return found is not None and found.language == values[0]
+
+
+def _revises(values: tuple[str, ...], answer: str, previous: str | None) -> bool:
+    after, before = _formless(answer), _formless(previous or "")
+    return bool(before) and before not in after and _overlap(after, before) >= ALIKE
+
+
+def _formless(answer: str) -> str:
+    """What an answer says, without quotation marks, bold and JSON: of a short one they are much."""
+    try:
+        made = json.loads(answer)
+    except ValueError:
+        made = None
+    said = " ".join(map(str, made.values())) if isinstance(made, dict) else answer
+    return said.replace("**", "").strip(" “”")
+
+
 def _overlap(one: str, other: str) -> float:
     """The F1 of character trigrams, without case and spaces: 1 for the same text."""
     counts = [Counter(_trigrams(text)) for text in (one, other)]
@@ -95,6 +116,8 @@ CHECKERS: dict[str, Callable[[tuple[str, ...], str, str | None], bool]] = {
     "wrapped": _wrapped,  # the two values stand around it
     "extends": _extends,  # it begins with the value, and goes on
     "resembles": _resembles,  # it shares at least `ALIKE` of its character trigrams with the value
+    "language": _language,  # of the languages named, it looks most like the first
+    "revises": _revises,  # it shares as much with the answer before, but does not have it in whole
 }
 
 

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.unit
 def test_tables_come_back_as_they_were(tmp_path: Path) -> None:
     pairs = [
         Pair("en", "de", "a fee", "eine Gebühr", "opus", "x.en", 7, (("fee", "Gebühr"),)),
-        Pair("zh", "en", "你好\n", "Hello \u2028", "opus", "y.zh", 2**40),
+        Pair("zh", "en", "你好\n", "Hello \u2028", "opus", "y.zh", 2**40, (), "formal"),
     ]
     tables.write_pairs(tmp_path / "pairs" / "a.parquet", iter(pairs))
     assert list(tables.read_pairs(tmp_path / "pairs" / "a.parquet")) == pairs

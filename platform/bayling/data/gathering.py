@@ -271,7 +271,8 @@ class _Cut:
         file, line = row.place.file, row.place.line
         if isinstance(row, PairRead):
             sides = row.source_lang, row.target_lang, row.source, row.target
-            self.pairs.append(Pair(*sides, origin, file, line, row.terms))
+            register = row.register or ""
+            self.pairs.append(Pair(*sides, origin, file, line, row.terms, register))
         elif isinstance(row, Talk):
             language = row.language or ""
             self.talks.append(
@@ -293,19 +294,19 @@ class _Cut:
 
 def _signatures(pairs: list[Pair], talks: list[Conversation]) -> Signatures:
     """Of a partition: its pairs, then its conversations."""
-    directions: dict[tuple[str, str], list[int]] = defaultdict(list)
+    directions: dict[tuple[str, str, str], list[int]] = defaultdict(list)
     sides: list[tuple[str, str]] = []
     for pair in pairs:
-        directions[pair.source_lang, pair.target_lang].append(len(sides))
+        directions[*pair.languages, pair.register].append(len(sides))
         sides.append((pair.source, pair.target))
     for talk in talks:
-        directions[talk.source_lang, talk.source_lang].append(len(sides))
+        directions[talk.source_lang, talk.source_lang, ""].append(len(sides))
         first, *others = (message.content for message in talk.messages if message.role != "system")
         sides.append((first, "\n".join(others)))
     parts, order = [], []
-    for languages, rows in directions.items():
+    for (source_lang, target_lang, register), rows in directions.items():
         texts = [sides[row][0] for row in rows], [sides[row][1] for row in rows]
-        parts.append(duplicates.sign(Batch(*languages, *texts)))
+        parts.append(duplicates.sign(Batch(source_lang, target_lang, *texts), register))
         order += rows
     return duplicates.join(parts, order)
 

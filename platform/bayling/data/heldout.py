@@ -19,6 +19,7 @@ from bayling.data.config import DataConfig, trained_directions, zero_shot_direct
 from bayling.data.instructions import interactive
 from bayling.data.instructions.building import Dropped, turned
 from bayling.data.instructions.forms import PromptShares
+from bayling.data.instructions.siblings import Siblings
 from bayling.data.tables import Pair
 from bayling.errors import UserError
 from bayling.prompts import translate_prompt
@@ -158,6 +159,7 @@ def refined(pairs: Sequence[Pair], config: DataConfig, seed: int) -> list[Conver
     for pair in pairs:
         by_languages[pair.languages].append(pair)
     shares = PromptShares.of(config.chinese_prompts, 0.0, 0.0)
+    siblings = Siblings(pairs)
     made: list[Conversation] = []
     for row in zip_longest(*by_languages.values()):
         for pair in row:
@@ -166,7 +168,9 @@ def refined(pairs: Sequence[Pair], config: DataConfig, seed: int) -> list[Conver
             rng = conversations.row_rng(seed, f"heldout {pair.id}", 0)
             one = turned(pair) if rng.random() < 0.5 else pair
             try:
-                made.append(interactive.build(one, None, rng, shares, config.max_turns))
+                made.append(
+                    interactive.build(one, None, rng, shares, config.max_turns, siblings.of(one))
+                )
             except Dropped:
                 continue
     return made

@@ -16,6 +16,7 @@ from bayling.data.gathering import PAIRS, QUARANTINE, TALKS
 from bayling.data.instructions import building, interactive
 from bayling.data.instructions.building import name_of_conversation, turned
 from bayling.data.instructions.forms import PromptShares
+from bayling.data.instructions.siblings import Siblings
 from bayling.data.mixture import Stratum, choose, draw, times
 from bayling.data.tables import Pair, Quarantined
 from bayling.requirements import all_satisfied
@@ -75,6 +76,7 @@ class Making:
         victims: list[Quarantined] = []
         pairs = list(tables.read_pairs(self.folder / PAIRS / name))
         tested = self._tested(pairs, tests)
+        siblings = Siblings(pair for row, pair in enumerate(pairs) if row not in tested)
 
         def rows() -> Iterator[Conversation]:
             for row, pair in enumerate(pairs):
@@ -87,7 +89,7 @@ class Making:
                 more = pairs[following] if following != row else None
                 for use in range(times(uses.get(stratum, 0.0), self.seed, pair.id)):
                     try:
-                        yield self._conversation(pair, more, use)
+                        yield self._conversation(pair, more, siblings, use)
                     except building.Dropped as error:
                         dropped[str(error)] += 1
             for talk in tables.read_conversations(self.folder / TALKS / name):
@@ -100,11 +102,14 @@ class Making:
         tables.write_quarantine(self.folder / QUARANTINE / "heldout" / name, victims)
         return {"counts": dict(counts), "dropped": dict(dropped)}
 
-    def _conversation(self, pair: Pair, more: Pair | None, use: int) -> Conversation:
+    def _conversation(
+        self, pair: Pair, more: Pair | None, siblings: Siblings, use: int
+    ) -> Conversation:
         """What comes of a pair when it is used for the nth time, from 0.
 
         Args:
             more: the pair after it.
+            siblings: the pairs that may be used, by what they translate.
         """
         name = f"{pair.id} {use}"
         rng = random.Random(int(draw(self.seed, "words", name) * 2**64))
@@ -115,12 +120,13 @@ class Making:
         # Each direction as often as the other, and the other one the next time.
         other_way = (draw(self.seed, "direction", pair.id) < 0.5) is (use % 2 == 0)
         task = choose(vars(config.mixture.tasks), draw(self.seed, "task", name))
-        if more is not None and more.languages != pair.languages:
+        if more is not None and (more.languages != pair.languages or _share_a_text(more, pair)):
             more = None
         if other_way:
             pair, more = turned(pair), turned(more) if more is not None else None
         if task == "interactive":
-            return interactive.build(pair, more, rng, shares, config.max_turns)
+            others = siblings.of(pair)
+            return interactive.build(pair, more, rng, shares, config.max_turns, others)
         return building.build(pair, task, rng, shares)
 
     def _tested(self, pairs: list[Pair], tests: Path) -> frozenset[int]:
@@ -136,6 +142,11 @@ class Making:
                 yield made
 
         tables.write_conversations(self.folder / CONVERSATIONS / part(number), counted())
+
+
+def _share_a_text(one: Pair, other: Pair) -> bool:
+    """Whether one is another translation of the same sentence, which nobody would add to it."""
+    return one.source == other.source or one.target == other.target
 
 
 def _held_out(pair: Pair) -> Quarantined:

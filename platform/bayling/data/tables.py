@@ -27,6 +27,8 @@ class Pair:
     line: int
     terms: tuple[tuple[str, str], ...] = ()
     """Words of the source, and what they are called in the target."""
+    register: str = ""
+    """As the data calls it: formal, informal, …"""
 
     @property
     def languages(self) -> tuple[str, str]:
@@ -141,6 +143,7 @@ def _pairs() -> Any:
             *((name, pa.string()) for name in texts),
             ("line", pa.int64()),
             ("terms", pa.list_(term)),
+            ("register", pa.string()),
         ]
     )
 

@@ -63,6 +63,20 @@ def test_the_later_one_of_two_equal_pairs_goes(tmp_path: Path) -> None:
     assert set(zip(repeats.of_partition, repeats.of_row, strict=True)) == {(0, 0)}
 
 
+@pytest.mark.parametrize(("registers", "left"), [(("", ""), 1), (("formal", "informal"), 2)])
+def test_pairs_that_differ_in_register_are_no_near_duplicates(
+    tmp_path: Path, registers: tuple[str, str], left: int
+) -> None:
+    source = "Could you please tell the two of us in which street the old station was?"
+    target = "{} uns beiden bitte sagen, in welcher Straße der alte Bahnhof gewesen ist?"
+    folders = [tmp_path / "0", tmp_path / "1"]
+    for folder, register, words in zip(
+        folders, registers, ("Können Sie", "Kannst du"), strict=True
+    ):
+        sign(Batch("en", "de", [source], [target.format(words)]), register).write(folder)
+    assert 2 - len(near(Corpus(folders), 0.8)) == left
+
+
 @pytest.mark.parametrize("partitions", [1, 3, 7])
 def test_what_is_found_does_not_depend_on_the_partitions(tmp_path: Path, partitions: int) -> None:
     rng = random.Random(1)

@@ -106,6 +106,8 @@ def test_an_answer_in_the_wrong_script_is_dropped() -> None:
         ("印度和瑞典很远。", "India is far from Sweden.", ("zh", "en"), [], {"India", "Sweden"}),
         ("Indiana is far.", "Indien ist weit.", ("en", "de"), [], set()),
         ("India, India!", "Indien, Indien!", ("en", "de"), [], set()),
+        ("India is far.", "भारत दूर है।", ("en", "hi"), [], {"भारत"}),
+        ("India is far.", "भारतीय लोग दूर हैं।", ("en", "hi"), [], set()),
         (
             "The fee is due.",
             "Die Gebühr ist fällig.",

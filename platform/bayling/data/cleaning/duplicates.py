@@ -63,8 +63,13 @@ class Signatures:
             np.save(folder / f"{name}.npy", getattr(self, name))
 
 
-def sign(batch: Batch) -> Signatures:
-    """The signatures of pairs of one direction."""
+def sign(batch: Batch, register: str = "") -> Signatures:
+    """The signatures of pairs of one direction.
+
+    Args:
+        register: of all of them, where the data says it. Pairs of different ones are no near
+            duplicates: how little they differ in is what can be learnt from them.
+    """
     from rensa import RMinHash
 
     number = len(batch)
@@ -84,7 +89,7 @@ def sign(batch: Batch) -> Signatures:
         pair[index] = _hash("\0\0".join(joined))
         if sum(map(len, plain)) > _FEW:
             made = RMinHash(num_perm=PERMUTATIONS, seed=_SEED)
-            made.update([shingle for text in joined for shingle in _shingles(text)])
+            made.update([register + shingle for text in joined for shingle in _shingles(text)])
             minhash[index] = made.digest()
     return Signatures(pair, sides[0], sides[1], minhash)
 

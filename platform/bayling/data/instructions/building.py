@@ -31,6 +31,7 @@ def turned(pair: Pair) -> Pair:
         pair.file,
         pair.line,
         tuple((there, here) for here, there in pair.terms),
+        pair.register,
     )
 
 

@@ -8,31 +8,46 @@ drops the conversation.
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
-from bayling.data.instructions import refinements
+from bayling.data.instructions import refinements, versions
 from bayling.data.instructions.building import Dropped, first_wishes, name_of_conversation
 from bayling.data.instructions.forms import PromptShares, ask, prompt_language
-from bayling.data.instructions.refinements import ALWAYS, KINDS, LAST, WORDS, State, standing
+from bayling.data.instructions.refinements import LAST, Kind, State, standing
 from bayling.data.instructions.terms import terms_of
 from bayling.data.tables import Pair
 from bayling.requirements import Requirement, all_satisfied
 from bayling.templates import Conversation, Message
 
+KINDS: dict[str, Kind] = {**refinements.KINDS, **versions.KINDS}
+WORDS = {
+    language: {**words, **versions.WORDS[language]} for language, words in refinements.WORDS.items()
+}
+"""Language of the conversation → kind → ways to say it."""
+_LATER = {**refinements.ALWAYS, **versions.ALWAYS}
+"""Kind → how much it is put back in an order by chance."""
+
 
 def build(
-    pair: Pair, more: Pair | None, rng: random.Random, shares: PromptShares, most_turns: int
+    pair: Pair,
+    more: Pair | None,
+    rng: random.Random,
+    shares: PromptShares,
+    most_turns: int,
+    siblings: Sequence[Pair] = (),
 ) -> Conversation:
     """A conversation of 2 to `most_turns` turns.
 
     Args:
         more: another pair of the same direction, whose sentence may be added.
+        siblings: pairs with the same source that may be used; the pair itself may be among them.
 
     Raises:
         Dropped: no refinement fits the pair, or an answer does not meet what is asked for.
     """
     asked_in = prompt_language(rng, shares, pair.source_lang, pair.target_lang)
     language = "zh" if asked_in.startswith("zh") else "en"
-    state = _state(pair, language)
+    state = _state(pair, language, siblings)
     prompt = ask(rng, pair.source, pair.source_lang, pair.target_lang, asked_in)
     wishes = tuple(first_wishes(pair.source, pair.target_lang))
     messages = [Message("user", prompt, wishes), Message("assistant", state.answer)]
@@ -72,10 +87,10 @@ def build(
     )
 
 
-def _state(pair: Pair, language: str) -> State:
+def _state(pair: Pair, language: str, siblings: Sequence[Pair] = ()) -> State:
     terms = terms_of(pair.source, pair.target, pair.source_lang, pair.target_lang, pair.terms)
     sides = pair.source, pair.target, pair.source_lang, pair.target_lang
-    return State(*sides, tuple(terms), language)
+    return State(*sides, tuple(terms), language, register=pair.register, siblings=tuple(siblings))
 
 
 def _next(
@@ -84,12 +99,13 @@ def _next(
     """A kind that fits, and was not asked for before (but for a correction), and its turn."""
     not_now = {*said, *(() if last else LAST)}
     if "explain" in said:
-        not_now.add("first")  # the answer before may be no translation, and shorter than it
+        # The answer before may be no translation, and shorter than it.
+        not_now |= {"first", *versions.REVISING}
     kinds = [kind for kind in KINDS if kind not in not_now]
     if state.number is not None and rng.random() < 0.5:
         kinds = ["correct", *(kind for kind in kinds if kind != "correct")]
     else:
-        kinds.sort(key=lambda kind: rng.random() + 0.6 * (kind in ALWAYS))
+        kinds.sort(key=lambda kind: rng.random() + _LATER.get(kind, 0.0))
     for kind in kinds:
         step = KINDS[kind](rng, state, more)
         if step is not None:

@@ -1,8 +1,8 @@
 """What a user asks for after a first translation, where the right answer follows from the pair.
 
 Each kind changes what is wanted in a way that is right in any language: a number is another one, a
-sentence comes or goes, the form is another, a word is pointed at. What would need a second
-translator (a synonym, a more polite version) is left to data that has it.
+sentence comes or goes, the form is another, a word is pointed at. What needs a
+second translation (another word, a more polite version) is in `versions`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from bayling.data.instructions.terms import Term
+from bayling.data.tables import Pair
 from bayling.languages import name_of
-from bayling.requirements import Requirement
+from bayling.requirements import Requirement, all_satisfied
 
 _NUMBER = re.compile(r"(?<![\d.,:/\-–])\d{1,4}(?![\d.,:/\-–%]*\d)")
 """One that is no part of a date, a time, a decimal or a longer number."""
@@ -67,6 +68,13 @@ class State:
     bold: str | None = None
     number: str | None = None
     """The one that was asked for, in place of the source's."""
+    register: str = ""
+    siblings: tuple[Pair, ...] = ()
+    """What else the data has for the source that the conversation began with."""
+    kept: tuple[Requirement, ...] = ()
+    """Of words that were asked for or are to be avoided."""
+    rivals: tuple[str, ...] = ()
+    """Languages that are not to be answered in, where the script does not tell them."""
 
     @property
     def answer(self) -> str:
@@ -92,7 +100,9 @@ class Step:
 
 def standing(state: State) -> tuple[Requirement, ...]:
     """What every translation from here on has to meet."""
-    wanted = [Requirement("script", (state.target_lang,))]
+    wanted = [Requirement("script", (state.target_lang,)), *state.kept]
+    if state.rivals:
+        wanted.append(Requirement("language", (state.target_lang, *state.rivals)))
     if state.number is not None:
         wanted.append(Requirement("contains", (state.number,)))
     if state.bold is not None:
@@ -150,6 +160,8 @@ def _put(text: str, old: str, new: str) -> str:
 def _add(rng: random.Random, state: State, more: State | None) -> Step | None:
     if more is None or state.shape != "plain" or not _ended(state.target):
         return None
+    if more.target_lang != state.target_lang or not all_satisfied(_lacking(state), more.target, ""):
+        return None
     glue = "" if state.target[-1] in "。！？" else " "
     fresh = replace(
         state,
@@ -160,9 +172,14 @@ def _add(rng: random.Random, state: State, more: State | None) -> Step | None:
     return Step(fresh, {"more": more.source}, (Requirement("extends", (kept,)),))
 
 
+def _lacking(state: State) -> list[Requirement]:
+    """What a sentence has to meet that is added to the others."""
+    return [one for one in state.kept if one.kind == "lacks"]
+
+
 def _first(rng: random.Random, state: State, more: State | None) -> Step | None:
     here, there = _END.split(state.source), _END.split(state.target)
-    if len(here) != len(there) or len(here) < 2 or state.bold or state.number:
+    if len(here) != len(there) or len(here) < 2 or state.bold or state.number or state.kept:
         return None
     fresh = replace(state, source=here[0], target=there[0])
     return Step(fresh, {}, (Requirement("shorter"),))
@@ -228,5 +245,6 @@ KINDS: dict[str, Kind] = {
 }
 LAST = ("back",)
 """Kinds that nothing follows."""
-ALWAYS = ("quotes", "json")
-"""Kinds that fit nearly every pair, and would crowd out the others."""
+ALWAYS = {"quotes": 0.6, "json": 0.6}
+"""Kinds that fit nearly every pair, and would crowd out the others, were they not put back by so
+much in an order by chance."""

@@ -11,6 +11,7 @@ such as 餐可能.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable
 from functools import lru_cache
 
@@ -19,10 +20,10 @@ from babel import dates
 from bayling.data.cldr import tidy
 from bayling.languages import locale_of, script_of
 
-_NO_SPACES = ("Hans", "Hant", "Jpan", "Thai", "Laoo", "Khmr", "Mymr", "Tibt")
-_SHORTEST = {"Hans": 2, "Hant": 2, "Jpan": 2, "Kore": 2}
+NO_SPACES = ("Hans", "Hant", "Jpan", "Thai", "Laoo", "Khmr", "Mymr", "Tibt")
+SHORTEST = {"Hans": 2, "Hant": 2, "Jpan": 2, "Kore": 2}
 _LETTERS = 3
-"""Fewer letters are a term only in scripts of `_SHORTEST`."""
+"""Fewer letters are a term only in scripts of `SHORTEST`."""
 
 Term = tuple[str, str]
 
@@ -50,10 +51,18 @@ def _overlap(source: str, target: str, known: Term) -> bool:
 def _stands(term: str, text: str, language: str) -> str | None:
     """The term as the text writes it, if it is there exactly once."""
     script = script_of(language)
-    if len(term) < _SHORTEST.get(script, _LETTERS):
+    if len(term) < SHORTEST.get(script, _LETTERS):
         return None
-    found = re.findall(_pattern(term, script in _NO_SPACES), text)
-    return str(found[0]) if len(found) == 1 else None
+    found = list(_pattern(term, script in NO_SPACES).finditer(text))
+    if len(found) != 1 or (script not in NO_SPACES and _within_a_word(found[0], text)):
+        return None
+    return found[0][0]
+
+
+def _within_a_word(found: re.Match[str], text: str) -> bool:
+    """Whether a mark stands beside it: Hindi's vowels are, and no letters to `re`."""
+    beside = text[: found.start()][-1:] + text[found.end() :][:1]
+    return any(unicodedata.category(character)[0] == "M" for character in beside)
 
 
 @lru_cache(maxsize=65536)
@@ -80,7 +89,7 @@ def _glossary(source_lang: str, target_lang: str) -> tuple[dict[str, str], re.Pa
             names.setdefault(name.casefold(), other)
     script = script_of(source_lang)
     longest_first = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
-    if script in _NO_SPACES:
+    if script in NO_SPACES:
         return names, re.compile(longest_first or r"(?!)")
     return names, re.compile(rf"(?<!\w)(?:{longest_first or '(?!)'})(?!\w)", re.IGNORECASE)
 
@@ -89,7 +98,7 @@ def _glossary(source_lang: str, target_lang: str) -> tuple[dict[str, str], re.Pa
 def _names(language: str) -> dict[tuple[str, str], str]:
     """CLDR's names of things in a language, by what they are."""
     locale = locale_of(language)
-    shortest = _SHORTEST.get(script_of(language), _LETTERS)
+    shortest = SHORTEST.get(script_of(language), _LETTERS)
     found = {("territory", code): name for code, name in locale.territories.items()}
     found |= {("language", code): name for code, name in locale.languages.items()}
     for kind, named in (

@@ -381,6 +381,8 @@ _WISHES = {
     "wrapped": "{values} around it",
     "extends": "the sentence before, and more",
     "resembles": "the sentence it was made from",
+    "language": "an answer in {values}",
+    "revises": "the answer before, but for what was asked",
 }
 """Kind of requirement → what was wanted, for a sentence that begins with "missed"."""
 
@@ -391,6 +393,8 @@ def _missed(turn: dict[str, Any]) -> list[str]:
         values = item["values"]
         if item["kind"] == "script":
             values = [name_of(tag) for tag in values]
+        if item["kind"] == "language":
+            values = [name_of(values[0])]  # the others are those that it must not be in
         form = _WISHES.get(item["kind"], item["kind"])
         said.append(form.format(values=", ".join(values)))
     return said
