@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cluster_server import RealServer, assets
+from cluster_server import running as running_server
 from running import Finished, Recorder, free_port
 
 from bayling.cluster import local
@@ -76,6 +78,14 @@ def ray_cluster() -> Iterator[None]:
 def _paths() -> list[str]:
     root = Path(__file__).resolve().parents[1]
     return [str(root / "platform"), str(root / "tests")]
+
+
+@pytest.fixture(scope="session")
+def real_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
+    """A real API server, for tests that take namespaces of their own in it."""
+    assets()
+    with running_server(tmp_path_factory.mktemp("server")) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -39,9 +39,56 @@ CPUS = {
 }
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 
+# Names that Kubernetes takes and YAML takes for something else, unless they are quoted.
+WORDS: dict[str, dict[str, Any]] = {
+    "platform": {
+        "team": "007",
+        "image": {"pullSecrets": ["123"]},
+        "mlflow": {
+            "auth": {"existingSecret": "1e3", "jobs": {"existingSecret": "true"}},
+            "database": {"type": "external", "external": {"existingSecret": "null", "uriKey": "y"}},
+            "persistence": {"existingClaim": "12"},
+            "priorityClassName": "on",
+        },
+        "ray": {
+            "enabled": True,
+            "autoscaling": False,
+            "authSecret": "0",
+            "workers": [{**GPUS, "name": "1", "priorityClassName": "off"}],
+        },
+        "kueue": {"enabled": True, "queue": "no"},
+        "networkPolicy": {
+            "clientNamespaces": ["2024"],
+            "operatorNamespace": "2025",
+            "monitoringNamespace": "2026",
+            "databaseCidr": "::/0",
+        },
+        "monitoring": {"enabled": True},
+    },
+    "serving": {
+        "team": "007",
+        "image": {"pullSecrets": ["123"]},
+        "mlflow": {"trackingUri": "http://mlflow.2024.svc:5000", "existingSecret": "1e3"},
+        "keys": {"existingSecret": "0"},
+        "cache": {"existingClaim": "12"},
+        "faultTolerance": {
+            "enabled": True,
+            "redisAddress": "redis:6379",
+            "existingSecret": "null",
+            "passwordKey": "on",
+            "usernameKey": "off",
+        },
+        "ray": {"authSecret": "true", "workers": [{**CPUS, "name": "y"}]},
+        "controller": {"priorityClassName": "no"},
+        "ingress": {"enabled": True, "className": "1", "host": "*.example.com", "tlsSecret": "2"},
+        "networkPolicy": {"redisCidr": "::/0", "operatorNamespace": "2025"},
+    },
+}
+
 VALUES: dict[str, dict[str, dict[str, Any]]] = {
     "platform": {
         "default": {},
+        "words": WORDS["platform"],
         "open": {"mlflow": {"auth": {"enabled": False}}},
         "secrets-of-ones-own": {
             "mlflow": {
@@ -175,6 +222,7 @@ VALUES: dict[str, dict[str, dict[str, Any]]] = {
     },
     "serving": {
         "default": {},
+        "words": WORDS["serving"],
         "scale-to-zero": {
             "config": {"min_replicas": 0, "downscale_to_zero_delay_s": 300},
             "ray": {"workers": [{**CPUS, "replicas": 0, "minReplicas": 0}]},

@@ -54,7 +54,8 @@ def test_what_a_job_refers_to_is_of_the_release(case: Case) -> None:
     found = objects_of(case)
     there = installation(found, "registry" if case.values == "everything-else" else "first")
     accounts = [e["metadata"]["name"] for e in found if e["kind"] == "ServiceAccount"]
-    secrets = {e["metadata"]["name"] for e in found if e["kind"] == "Secret"} | {"jobs"}
+    given = {"jobs", "true"}
+    secrets = {e["metadata"]["name"] for e in found if e["kind"] == "Secret"} | given
     for pod in _pods(case):
         assert pod.spec["serviceAccountName"] in accounts
         for container in pod.containers():

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from chart_values import VALUES
-from charted import CASES, CHARTS, KUBERAY, Case, called, chart, files, objects_of
+from charted import CASES, CHARTS, KUBERAY, Case, called, chart, files, objects, objects_of
 from crds import validator
 from helm_python import Config, lint
 from kubernetes_validate import latest_version, validate
@@ -81,6 +81,16 @@ def test_kuberay_knows_every_field(case: Case) -> None:
     for each in objects_of(case):
         if each["apiVersion"] == KUBERAY:
             validator(folder, each["kind"]).validate(each)
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_a_release_may_be_called_what_yaml_takes_for_something_else(name: str) -> None:
+    for each in objects(name, {}, release="on", namespace="2024"):
+        labels = each["metadata"].get("labels", {})
+        assert labels.get("app.kubernetes.io/instance") == "on", called(each)
+        assert isinstance(each["metadata"]["name"], str), called(each)
+        if not each["apiVersion"].startswith("ray.io"):
+            validate(each, latest_version(), strict=True)
 
 
 @every_case

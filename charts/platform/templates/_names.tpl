@@ -22,7 +22,7 @@
 {{/* What tells this release's objects from any other's; part of selectors, which never change. */}}
 {{- define "platform.selector" -}}
 app.kubernetes.io/part-of: bayling
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{- define "platform.labels" -}}
@@ -31,7 +31,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version | replace "+" "_" }}
 {{- with .Values.team }}
-bayling/team: {{ . }}
+bayling/team: {{ . | quote }}
 {{- end }}
 {{- with .Values.commonLabels }}
 {{ toYaml . }}
@@ -43,7 +43,7 @@ bayling/team: {{ . }}
 {{ include "platform.selector" .root }}
 app.kubernetes.io/component: {{ .component }}
 {{- with .root.Values.team }}
-bayling/team: {{ . }}
+bayling/team: {{ . | quote }}
 {{- end }}
 {{- with .root.Values.commonLabels }}
 {{ toYaml . }}
@@ -86,7 +86,7 @@ bayling/team: {{ . }}
 {{- with .Values.image.pullSecrets -}}
 imagePullSecrets:
 {{- range . }}
-  - name: {{ . }}
+  - name: {{ . | quote }}
 {{- end }}
 {{- end }}
 {{- end -}}
@@ -131,9 +131,9 @@ http://{{ include "platform.mlflow.name" . }}.{{ .Release.Namespace }}.svc:{{ .V
 {{- end }}
 {{- with include "platform.jobs.credentials" . }}
 - name: MLFLOW_TRACKING_USERNAME
-  valueFrom: {secretKeyRef: {name: {{ . }}, key: MLFLOW_TRACKING_USERNAME}}
+  valueFrom: {secretKeyRef: {name: {{ . | quote }}, key: MLFLOW_TRACKING_USERNAME}}
 - name: MLFLOW_TRACKING_PASSWORD
-  valueFrom: {secretKeyRef: {name: {{ . }}, key: MLFLOW_TRACKING_PASSWORD}}
+  valueFrom: {secretKeyRef: {name: {{ . | quote }}, key: MLFLOW_TRACKING_PASSWORD}}
 {{- end }}
 {{- end -}}
 

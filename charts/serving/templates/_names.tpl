@@ -36,7 +36,7 @@ bayling-api
 {{/* What tells this release's objects from any other's; part of selectors, which never change. */}}
 {{- define "serving.selector" -}}
 app.kubernetes.io/part-of: bayling
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{- define "serving.labels" -}}
@@ -45,7 +45,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version | replace "+" "_" }}
 {{- with .Values.team }}
-bayling/team: {{ . }}
+bayling/team: {{ . | quote }}
 {{- end }}
 {{- with .Values.commonLabels }}
 {{ toYaml . }}
@@ -60,7 +60,7 @@ label that changes would be another Ray cluster with every upgrade.
 {{ include "serving.selector" .root }}
 app.kubernetes.io/component: {{ .component }}
 {{- with .root.Values.team }}
-bayling/team: {{ . }}
+bayling/team: {{ . | quote }}
 {{- end }}
 {{- with .root.Values.commonLabels }}
 {{ toYaml . }}
@@ -96,7 +96,7 @@ bayling/team: {{ . }}
 {{- with .Values.image.pullSecrets -}}
 imagePullSecrets:
 {{- range . }}
-  - name: {{ . }}
+  - name: {{ . | quote }}
 {{- end }}
 {{- end }}
 {{- end -}}
@@ -137,9 +137,9 @@ capabilities: {drop: [ALL]}
 {{- if .Values.mlflow.auth }}
 {{- $secret := default (printf "%s-jobs-mlflow" .Values.mlflow.platform) .Values.mlflow.existingSecret }}
 - name: MLFLOW_TRACKING_USERNAME
-  valueFrom: {secretKeyRef: {name: {{ $secret }}, key: MLFLOW_TRACKING_USERNAME}}
+  valueFrom: {secretKeyRef: {name: {{ $secret | quote }}, key: MLFLOW_TRACKING_USERNAME}}
 - name: MLFLOW_TRACKING_PASSWORD
-  valueFrom: {secretKeyRef: {name: {{ $secret }}, key: MLFLOW_TRACKING_PASSWORD}}
+  valueFrom: {secretKeyRef: {name: {{ $secret | quote }}, key: MLFLOW_TRACKING_PASSWORD}}
 {{- end }}
 - {name: MLFLOW_DISABLE_TELEMETRY, value: "true"}
 {{- end -}}

@@ -22,12 +22,12 @@ port, those of a forwarded port, and with monitoring the pod's own address, by w
 {{- define "platform.mlflow.databaseEnv" -}}
 {{- if eq .Values.mlflow.database.type "external" -}}
 - name: MLFLOW_BACKEND_STORE_URI
-  valueFrom: {secretKeyRef: {name: {{ .Values.mlflow.database.external.existingSecret }}, key: {{ .Values.mlflow.database.external.uriKey }}}}
+  valueFrom: {secretKeyRef: {name: {{ .Values.mlflow.database.external.existingSecret | quote }}, key: {{ .Values.mlflow.database.external.uriKey | quote }}}}
 {{- else if eq .Values.mlflow.database.type "postgresql" -}}
 - name: MLFLOW_BACKEND_STORE_URI
   value: postgresql+psycopg2://mlflow@{{ include "platform.postgresql.name" . }}:5432/mlflow
 - name: PGPASSWORD
-  valueFrom: {secretKeyRef: {name: {{ include "platform.postgresql.secret" . }}, key: password}}
+  valueFrom: {secretKeyRef: {name: {{ include "platform.postgresql.secret" . | quote }}, key: password}}
 {{- else -}}
 - name: MLFLOW_BACKEND_STORE_URI
   value: sqlite:////mlflow/database/mlflow.db
@@ -40,11 +40,11 @@ port, those of a forwarded port, and with monitoring the pod's own address, by w
 - name: MLFLOW_AUTH_CONFIG_PATH
   value: /run/mlflow/auth.ini
 - name: MLFLOW_AUTH_ADMIN_USERNAME
-  valueFrom: {secretKeyRef: {name: {{ include "platform.mlflow.secret" . }}, key: admin-username}}
+  valueFrom: {secretKeyRef: {name: {{ include "platform.mlflow.secret" . | quote }}, key: admin-username}}
 - name: MLFLOW_AUTH_ADMIN_PASSWORD
-  valueFrom: {secretKeyRef: {name: {{ include "platform.mlflow.secret" . }}, key: admin-password}}
+  valueFrom: {secretKeyRef: {name: {{ include "platform.mlflow.secret" . | quote }}, key: admin-password}}
 - name: MLFLOW_FLASK_SERVER_SECRET_KEY
-  valueFrom: {secretKeyRef: {name: {{ include "platform.mlflow.secret" . }}, key: flask-secret-key}}
+  valueFrom: {secretKeyRef: {name: {{ include "platform.mlflow.secret" . | quote }}, key: flask-secret-key}}
 {{- end -}}
 
 {{- define "platform.mlflow.commonEnv" -}}

@@ -1,7 +1,7 @@
 {{/* Names are looked up in the cluster's DNS, or in a node's own cache of it. */}}
 {{- define "platform.network.dns" -}}
 - to:
-    - namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: {{ .Values.networkPolicy.dnsNamespace }}}}
+    - namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: {{ .Values.networkPolicy.dnsNamespace | quote }}}}
     - ipBlock: {cidr: 169.254.20.10/32}
   ports:
     - {port: 53, protocol: UDP}
@@ -27,7 +27,7 @@ podSelector:
   ports:
     - {port: 5432, protocol: TCP}
 {{- else if eq .Values.mlflow.database.type "external" -}}
-- {{ with .Values.networkPolicy.databaseCidr }}to: [{ipBlock: {cidr: {{ . }}}}]
+- {{ with .Values.networkPolicy.databaseCidr }}to: [{ipBlock: {cidr: {{ . | quote }}}}]
   {{ end }}ports:
     - {port: {{ .Values.networkPolicy.databasePort }}, protocol: TCP}
 {{- end -}}

@@ -22,13 +22,13 @@ spec:
   {{- . | nindent 2 }}
   {{- end }}
   {{- with .group.priorityClassName }}
-  priorityClassName: {{ . }}
+  priorityClassName: {{ . | quote }}
   {{- end }}
   securityContext:
     {{- include "platform.podSecurity" (dict "user" 1000) | nindent 4 }}
   containers:
     - name: ray-{{ .type }}
-      image: {{ .image }}
+      image: {{ .image | quote }}
       imagePullPolicy: {{ $root.Values.image.pullPolicy }}
       env:
         - {name: RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S, value: {{ $root.Values.ray.drainSeconds | quote }}}

@@ -1,7 +1,7 @@
 {{/* Names are looked up in the cluster's DNS, or in a node's own cache of it. */}}
 {{- define "serving.network.dns" -}}
 - to:
-    - namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: {{ .Values.networkPolicy.dnsNamespace }}}}
+    - namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: {{ .Values.networkPolicy.dnsNamespace | quote }}}}
     - ipBlock: {cidr: 169.254.20.10/32}
   ports:
     - {port: 53, protocol: UDP}
@@ -32,7 +32,7 @@ podSelector:
     - podSelector:
         matchLabels:
           app.kubernetes.io/part-of: bayling
-          app.kubernetes.io/instance: {{ .Values.mlflow.platform }}
+          app.kubernetes.io/instance: {{ .Values.mlflow.platform | quote }}
           app.kubernetes.io/component: mlflow
   ports:
     - {port: 5000, protocol: TCP}
@@ -40,7 +40,7 @@ podSelector:
 {{- end -}}
 
 {{- define "serving.network.apiServer" -}}
-- {{ with .Values.networkPolicy.apiServerCidr }}to: [{ipBlock: {cidr: {{ . }}}}]
+- {{ with .Values.networkPolicy.apiServerCidr }}to: [{ipBlock: {cidr: {{ . | quote }}}}]
   {{ end }}ports:
     {{- range .Values.networkPolicy.apiServerPorts }}
     - {port: {{ . }}, protocol: TCP}

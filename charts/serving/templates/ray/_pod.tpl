@@ -29,13 +29,13 @@ spec:
   {{- . | nindent 2 }}
   {{- end }}
   {{- with .group.priorityClassName }}
-  priorityClassName: {{ . }}
+  priorityClassName: {{ . | quote }}
   {{- end }}
   securityContext:
     {{- include "serving.podSecurity" $root | nindent 4 }}
   containers:
     - name: ray-{{ .type }}
-      image: {{ .image }}
+      image: {{ .image | quote }}
       imagePullPolicy: {{ $root.Values.image.pullPolicy }}
       env:
         - {name: RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S, value: {{ $root.Values.ray.drainSeconds | quote }}}
@@ -110,7 +110,7 @@ spec:
       emptyDir: {medium: Memory, sizeLimit: {{ default .group.resources.limits.memory .group.shm }}}
     - name: cache
       {{- if $root.Values.cache.existingClaim }}
-      persistentVolumeClaim: {claimName: {{ $root.Values.cache.existingClaim }}}
+      persistentVolumeClaim: {claimName: {{ $root.Values.cache.existingClaim | quote }}}
       {{- else }}
       emptyDir: {sizeLimit: {{ $root.Values.cache.size }}}
       {{- end }}
@@ -122,7 +122,7 @@ spec:
         sources:
           - secret: {name: {{ include "serving.name" $root }}-keys}
           {{- with $root.Values.keys.existingSecret }}
-          - secret: {name: {{ . }}}
+          - secret: {name: {{ . | quote }}}
           {{- end }}
     {{- end }}
     {{- if $autoscaler }}
