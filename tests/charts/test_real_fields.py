@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 from charted import CASES, Case, Object, called, objects_of
-from cluster_server import RealServer
+from cluster_server import RealServer, within
 from pods import Pod, pods
 from submitted import jobs_of
 
@@ -46,15 +46,6 @@ def _tried(server: RealServer, found: Object, namespace: str) -> Object | str:
         return str(json.loads(error.body)["message"])
 
 
-def _within(sent: object, made: object) -> bool:
-    """Whether all that was sent is there; the server adds defaults."""
-    if isinstance(sent, dict) and isinstance(made, dict):
-        return all(key in made and _within(value, made[key]) for key, value in sent.items())
-    if isinstance(sent, list) and isinstance(made, list):
-        return len(sent) == len(made) and all(map(_within, sent, made))
-    return sent == made
-
-
 @every_chart
 def test_the_server_knows_every_field_and_keeps_it(
     chart: str, real_server: RealServer, namespace: str
@@ -65,7 +56,7 @@ def test_the_server_knows_every_field_and_keeps_it(
             made = _tried(real_server, each, namespace)
             # Quantities are written anew: 0.5 as 500m.
             if isinstance(made, str) or (
-                each["apiVersion"] == "ray.io/v1" and not _within(each["spec"], made["spec"])
+                each["apiVersion"] == "ray.io/v1" and not within(each["spec"], made["spec"])
             ):
                 refused[f"{case}: {called(each)}"] = made
     assert not refused

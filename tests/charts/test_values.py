@@ -183,6 +183,8 @@ def test_the_notes_tell_the_next_command() -> None:
     password = '{{index .data "admin-username" | base64decode}}'
     assert password in notes
     assert "WARNING" in _notes({"mlflow": {"auth": {"enabled": False}}})
+    assert "--force-conflicts" in _notes({"ray": {"enabled": True}})
+    assert "--force-conflicts" not in _notes({"ray": {"enabled": True, "autoscaling": False}})
 
 
 def test_monitors_need_both_the_switch_and_the_crds() -> None:

@@ -155,6 +155,21 @@ def test_a_job_is_followed_over_expired_and_broken_watches(
 
 
 @pytest.mark.unit
+def test_a_pod_that_never_ran_does_not_hide_the_next_ones_log(
+    api: ApiServer, cluster: Cluster, quick: None
+) -> None:
+    _job(api)
+    api.logs = {"s2": Log(LINES)}
+    api.pods = [_submitter("s1", "ray-1", "Failed"), _submitter("s2", "ray-2")]
+    api.pods[1]["metadata"]["creationTimestamp"] = "2026-01-01T01:00:00Z"
+    api.change("a-job", jobDeploymentStatus="Complete", jobStatus="SUCCEEDED", failed=1)
+    screen = Recorded()
+    following.follow(cluster, "a-job", screen)
+    assert screen.lines == TEXTS
+    assert not [note for note in screen.notes if "cannot be shown" in note]
+
+
+@pytest.mark.unit
 def test_a_pod_that_submits_again_does_not_say_everything_twice(
     api: ApiServer, cluster: Cluster, quick: None
 ) -> None:

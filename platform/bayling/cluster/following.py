@@ -13,7 +13,7 @@ from typing import Any
 from bayling.cluster import causes, kubernetes_jobs, rayjob
 from bayling.cluster.kubernetes_api import REQUEST_S, Cluster, Unreachable, explained, patiently
 from bayling.cluster.kubernetes_jobs import State
-from bayling.cluster.pod_logs import Tail
+from bayling.cluster.pod_logs import NoLog, Tail
 from bayling.cluster.rayjob import GROUP, PLURAL, VERSION, Object
 from bayling.cluster.screen import Screen
 from bayling.cluster.submitter_log import OwnLines
@@ -150,11 +150,9 @@ def warnings_of(cluster: Cluster, name: str) -> list[Object]:
 
 def log(cluster: Cluster, name: str) -> Iterator[str]:
     """What a job has said so far; nothing where its container never ran."""
-    from kubernetes.client import ApiException
-
     for pod in _submitters(pods_of(cluster, name))[-1:]:
         tail, own = Tail(cluster, pod["metadata"]["name"], rayjob.SUBMITTER), OwnLines()
-        with suppress(ApiException):
+        with suppress(NoLog):
             yield from (line for line in tail.lines(follow=False) if line in own)
 
 
@@ -270,22 +268,19 @@ class _Pump:
             over = pod["status"].get("phase") in ("Succeeded", "Failed")
             try:
                 # The last look is at all there is: a log that is followed may end early.
-                for line in tail.lines(follow=not over):
-                    if again[line] > 0:
-                        again[line] -= 1
-                        continue
-                    self._printed[line] += 1
-                    if line in own:
-                        self._screen.log(line)
+                with suppress(NoLog):
+                    for line in tail.lines(follow=not over):
+                        if again[line] > 0:
+                            again[line] -= 1
+                            continue
+                        self._printed[line] += 1
+                        if line in own:
+                            self._screen.log(line)
                 if over:
                     break
                 time.sleep(_PAUSE_S)  # the pod's state follows its log
                 pod = self._again(pod)
-            except ApiException as error:
-                if error.status == 404:
-                    break
-                time.sleep(_PAUSE_S)
-            except Unreachable:
+            except (ApiException, Unreachable):
                 if self._end.is_set():
                     return
                 time.sleep(_PAUSE_S)

@@ -12,6 +12,14 @@ _CONNECT_S, _QUIET_S = 10.0, 60.0
 """A connection on which nothing comes for so long is made anew: it may be dead."""
 
 
+_NONE = (204, 400, 404)
+"""Answers for a pod that was never on a node, a container that does not run (yet), and no pod."""
+
+
+class NoLog(Exception):
+    """There is no log, or none yet."""
+
+
 class Tail:
     """Reads on where the connection before ended.
 
@@ -31,7 +39,7 @@ class Tail:
 
         Raises:
             Unreachable: the connection broke, or could not be made.
-            ApiException: 404, the pod is gone; 400, its container does not run yet.
+            NoLog: the pod is gone, or its container does not run, or not yet.
         """
         skip = self._same
         for raw in self._raw(follow):
@@ -89,6 +97,9 @@ class Tail:
             auth_settings=["BearerToken"],
         )
         answer = client.call_api(*request, _request_timeout=(_CONNECT_S, _QUIET_S))
+        if answer.status in _NONE:
+            answer.response.close()
+            raise NoLog(answer.status)
         if answer.status != 200:
             body = answer.read().decode("utf-8", "replace")
             raise ApiException.from_response(http_resp=answer, body=body, data=None)
