@@ -22,7 +22,7 @@ every_chart = pytest.mark.parametrize("chart", ["platform", "serving"])
 @pytest.fixture(scope="module")
 def namespace(real_server: RealServer) -> str:
     """Labelled as docs/operations.md says."""
-    for name in ("low", "high"):
+    for name in ("low", "high", "on", "off", "no"):
         body = {"metadata": {"name": name}, "value": 1}
         real_server.request("POST", "/apis/scheduling.k8s.io/v1/priorityclasses", body)
     label = {"pod-security.kubernetes.io/enforce": "restricted"}
