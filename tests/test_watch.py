@@ -46,3 +46,23 @@ def test_before_there_is_a_pace_nothing_is_promised(
     now[0] = 40.0
     plain.progress("scoring", 0, 0)
     assert "left" not in capsys.readouterr().err
+
+
+def test_after_a_restart_the_pace_is_that_since_then(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(watch.time, "monotonic", lambda: now[0])
+    plain = Plain()
+    plain.stage("train", "2/5")
+    for at, step in ((20.0, 0), (40.0, 400), (140.0, 100), (160.0, 300)):
+        now[0] = at
+        plain.progress(f"step {step}", step, 1000)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1].endswith("step 300 · 1 min left"), "700 steps at 10 a second"
+
+
+def test_before_a_stage_begins_a_line_has_no_name(capsys: pytest.CaptureFixture[str]) -> None:
+    plain = Plain()
+    plain.note("waiting for another pod")
+    assert capsys.readouterr().err.split(" ", 1)[1] == "waiting for another pod\n"

@@ -58,10 +58,10 @@ class Plain:
         self._said = time.monotonic()
         share = f" {100 * done / of:.0f} %" if of else ""
         ahead = f" · {duration(left)} left" if left else ""
-        self._line(f"{self._name}{share} · {what}{ahead}")
+        self._line(f"{self._name}{share} · {what}{ahead}".removeprefix(" · "))
 
     def note(self, text: str) -> None:
-        self._line(f"{self._name} · {text}")
+        self._line(f"{self._name} · {text}".removeprefix(" · "))
 
     def done(self, name: str, manifest: Manifest, folder: Path) -> None:
         self._line(f"{name} done in {manifest.seconds:.0f} s · {summary(manifest)}")
@@ -80,13 +80,15 @@ class _Pace:
     """How fast something goes on that is done piece by piece."""
 
     def __init__(self) -> None:
-        self._of, self._first, self._since = 0.0, 0.0, 0.0
+        self._of, self._first, self._since, self._last = 0.0, 0.0, 0.0, 0.0
 
     def left(self, done: float, of: float) -> float | None:
         """Seconds that are left at the pace so far; None where there is none yet."""
         now = time.monotonic()
-        if of != self._of or done < self._first:
+        # What goes back to a checkpoint has a pace of its own from there on.
+        if of != self._of or done < self._last:
             self._of, self._first, self._since = of, done, now
+        self._last = done
         gained = done - self._first
         return (of - done) * (now - self._since) / gained if of and gained > 0 else None
 
