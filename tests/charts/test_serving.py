@@ -129,7 +129,7 @@ def test_the_api_is_on_the_node_that_has_its_resource_its_keys_and_its_label(nam
 
 
 def test_without_a_redis_the_head_takes_requests_and_with_one_it_does_not() -> None:
-    assert _ray({})["excludeHeadPodFromServeSvc"] is False
+    assert "excludeHeadPodFromServeSvc" not in _ray({})
     redis = _ray(SERVING["redis"])
     assert redis["excludeHeadPodFromServeSvc"] is True
     options = redis["rayClusterConfig"]["gcsFaultToleranceOptions"]

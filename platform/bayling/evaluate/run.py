@@ -54,6 +54,7 @@ def run(config: EvaluateConfig, context: Context) -> Manifest:
         }
         if harness is not None:
             scored[system.name][HARNESS] = put_through(harness, system, config, context)
+    systems.let_go(context)
     for suite in suites:
         if isinstance(suite, Contest):
             theirs = answered[baseline.name][suite.name] if baseline else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from bayling.stage import Context
 
 TRAINED, UNTRAINED, CHAMPION = "trained", "untrained", "champion"
 _REGISTERED = "models:/"
+_FETCHED = "fetched"
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,27 @@ def states(references: list[str | None], tracking_uri: str, key_variable: str) -
     return found
 
 
+def let_go(context: Context) -> None:
+    """Remove the copies of registered versions, once all systems have answered."""
+    shutil.rmtree(context.folder / _FETCHED, ignore_errors=True)
+
+
 def _of_version(name: str, called: str, version: Version, context: Context) -> System:
-    folder = models.fetch(context.tracked.tracking_uri, version.name, version.version)
-    return System(name, called, folder=folder, version=version)
+    return System(name, called, folder=_fetched(version, context), version=version)
+
+
+def _fetched(version: Version, context: Context) -> Path:
+    """A version's files where every node that answers sees them: with the stage's own, or in the
+    store itself where that is on this machine."""
+    place = context.folder / _FETCHED / f"{version.name}-{version.version}"
+    if place.is_dir():  # of a command that was interrupted
+        return place
+    aside = place.with_name(f"{place.name}.part")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    uri = context.tracked.tracking_uri
+    found = models.fetch(uri, version.name, version.version, aside)
+    if not found.is_relative_to(aside):
+        return found
+    found.rename(place)
+    return place
