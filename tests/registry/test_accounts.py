@@ -48,6 +48,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "JOBS_USERNAME": "jobs",
         "JOBS_PASSWORD": PASSWORDS["jobs"],
         "MLFLOW_FLASK_SERVER_SECRET_KEY": "of the test",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
     subprocess.run([sys.executable, str(PREPARE)], env=environment, check=True)
