@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from bayling import detection
 from bayling.data import cldr
 from bayling.detection import Detected, detect
 
@@ -89,3 +90,27 @@ def test_candidates_come_back_as_they_were_given() -> None:
 def test_a_long_text_takes_no_longer_than_its_beginning() -> None:
     sentence = SENTENCES["de"] + " "
     assert detect(sentence * 20_000, SERVED) == detect((sentence * 200)[:2000], SERVED)
+
+
+def test_many_texts_at_once_are_judged_as_each_alone() -> None:
+    texts = [
+        "",
+        "12:30",
+        "a",
+        "GROSSE BUCHSTABEN",
+        "\u200b",
+        "текст на српском",
+        "tekst na srpskom",
+    ]
+    texts += ["Der Vertrag wurde gestern unterzeichnet.", "条約は昨日調印された。", "x" * 300]
+    texts += [f"{number} Dinge, {number} things, {number} choses" for number in range(600)]
+    judged = detection.judge(texts, "de")
+    for text, told in zip(texts, judged, strict=True):
+        ranked = detection._model().rank(f" {text[:200]} ")
+        if ranked[0][1] == ranked[-1][1]:
+            assert told is None
+            continue
+        assert told is not None
+        assert told.expected == pytest.approx(dict(ranked)["de"], abs=1e-5)
+        assert told.probability == pytest.approx(ranked[0][1], abs=1e-5)
+        assert told.likeliest.split("-")[0] in (ranked[0][0], detection._LABELS.get(ranked[0][0]))

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from bayling.detection_batch import ManyTexts
 from bayling.errors import UserError
 from bayling.languages import letters_in_script, parse, script_of
 
@@ -102,22 +103,21 @@ def judge(texts: Sequence[str], language: str) -> list[Judged | None]:
     if label not in _model().labels:
         return [None] * len(texts)
     tags = {_LABELS.get(tag, tag): tag for tag in _languages()}
-    judged: list[Judged | None] = []
-    for text in texts:
-        shown = f" {text[:_ENOUGH_TO_JUDGE]} "
-        # Most are what they should be, and to rank all languages takes longer than to find one.
-        best, probability = _model().classify(shown)
-        if best == label:
-            judged.append(Judged(probability, language, probability))
-            continue
-        ranked = _model().rank(shown)
-        scores = dict(ranked)
-        best, probability = ranked[0]
-        if probability == ranked[-1][1]:
-            judged.append(None)
-        else:
-            judged.append(Judged(scores[label], tags.get(best, best), probability))
-    return judged
+    many = _many()
+    table = many.probabilities([f" {text[:_ENOUGH_TO_JUDGE]} " for text in texts])[:, many.columns]
+    expected = table[:, many.labels.index(label)].tolist()
+    likeliest = table.argmax(axis=1).tolist()
+    highest = table.max(axis=1).tolist()
+    # Where nothing was found to go by, all are equally likely.
+    empty = (table.max(axis=1) == table.min(axis=1)).tolist()
+    return [
+        None
+        if nothing
+        else Judged(right, tags.get(many.labels[best], many.labels[best]), probability)
+        for nothing, right, best, probability in zip(
+            empty, expected, likeliest, highest, strict=True
+        )
+    ]
 
 
 def load() -> None:
@@ -130,6 +130,11 @@ def _model() -> LanguageIdentifier:
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+
+
+@lru_cache(maxsize=1)
+def _many() -> ManyTexts:
+    return ManyTexts(_model())
 
 
 @lru_cache(maxsize=1)

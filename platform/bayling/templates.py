@@ -10,14 +10,17 @@ The text of `bayling` and `bayling3` is that of the published models (github.com
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from bayling.errors import UserError
 from bayling.requirements import Requirement
 
 if TYPE_CHECKING:
+    from tokenizers import Encoding
     from transformers import PreTrainedTokenizerFast
 
 
@@ -306,35 +309,38 @@ class ChatFormat:
             except TemplateError as error:
                 rendered.append(str(error))
         texts = [self._bos + item.text for item in rendered if isinstance(item, Rendered)]
-        batch = (
-            self.tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
-            if texts
-            else {"input_ids": [], "offset_mapping": []}
-        )
-        tokens = iter(zip(batch["input_ids"], batch["offset_mapping"], strict=True))
+        # Without the lists that transformers makes of every token: they take as long again.
+        backend = self.tokenizer.backend_tokenizer
+        backend.no_truncation()
+        backend.no_padding()
+        tokens = iter(backend.encode_batch(texts, add_special_tokens=False))
         for item in rendered:
-            if isinstance(item, str):
-                yield item
-            else:
-                yield self._mask(item, *next(tokens))
+            yield item if isinstance(item, str) else self._mask(item, next(tokens))
 
-    def _mask(
-        self, rendered: Rendered, ids: list[int], offsets: list[tuple[int, int]]
-    ) -> Encoded | str:
+    def _mask(self, rendered: Rendered, tokens: Encoding) -> Encoded | str:
+        ids = tokens.ids
         supervised = [False] * len(ids)
-        position = 0
-        for first, last in rendered.answers:
-            start, end = first + len(self._bos), last + len(self._bos)
-            while position < len(ids) and offsets[position][1] <= start:
-                position += 1
-            if position < len(ids) and offsets[position][0] < start:
+
+        def ends_after(character: int, token: int) -> bool:
+            return bool(tokens.token_to_chars(token)[1] > character)
+
+        def begins_at(character: int, token: int) -> bool:
+            return bool(tokens.token_to_chars(token)[0] >= character)
+
+        first = 0
+        for answer in rendered.answers:
+            start, end = (place + len(self._bos) for place in answer)
+            # Tokens are in the order of their characters.
+            every = range(len(ids))
+            first = bisect_left(every, True, first, key=partial(ends_after, start))
+            if first < len(ids) and tokens.token_to_chars(first)[0] < start:
                 # A token that is half prompt, half answer: the server, which has only the
                 # prompt, would make other ids.
                 return "a token spans the start of an answer"
-            while position < len(ids) and offsets[position][0] < end:
-                supervised[position] = True
-                position += 1
-        return Encoded(list(ids), supervised)
+            last = bisect_left(every, True, first, key=partial(begins_at, end))
+            supervised[first:last] = [True] * (last - first)
+            first = last
+        return Encoded(ids, supervised)
 
     @property
     def _bos(self) -> str:
