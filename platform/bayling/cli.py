@@ -75,6 +75,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         # What a Ray worker raised is of its kind, too, but says its whole traceback.
         plain = getattr(error, "cause", None) or error
         print(f"bayling: {plain}", file=sys.stderr)
+        if not isinstance(error, StageFailed):
+            from bayling.cluster.last_attempt import end_for_good
+
+            end_for_good(error.exit_code)
         return error.exit_code
     except KeyboardInterrupt:
         print("bayling: interrupted; the same command goes on from here", file=sys.stderr)

@@ -218,7 +218,7 @@ def test_what_keeps_it_from_starting_is_said_once(
     state = following.follow(cluster, "a-job", screen)
     (note,) = screen.notes
     assert "nvidia.com/gpu free, or at all" in note
-    assert "deadline_s" in following.explain(cluster, state)
+    assert "deadline_s" in following.explain(cluster, state)[0]
 
 
 @pytest.mark.unit
@@ -262,4 +262,24 @@ def test_who_may_not_see_pods_still_follows_the_state(
     state = following.follow(cluster, "a-job", screen)
     (note,) = screen.notes
     assert "the log cannot be shown: jane may not list pods" in note
-    assert following.explain(cluster, state) == "the job failed: exit code 1"
+    assert following.explain(cluster, state) == ("the job failed: exit code 1", None)
+
+
+@pytest.mark.unit
+def test_a_job_that_stopped_itself_says_why_and_with_what_code(
+    api: ApiServer, cluster: Cluster, quick: None
+) -> None:
+    _job(api)
+    said = [
+        "bayling: there is no file /nowhere",
+        "bayling: exit code 2: another attempt would end ",
+    ]
+    said[-1] += "the same way, so this is the last"
+    api.logs = {"s": Log([("2026-01-01T10:00:00Z", line) for line in said])}
+    api.pods = [_submitter("s", "ray-1")]
+    api.change("a-job", jobDeploymentStatus="Complete", jobStatus="STOPPED")
+    state = following.follow(cluster, "a-job", Recorded())
+    why = "the stage ended with exit code 2: there is no file /nowhere"
+    assert following.explain(cluster, state) == (why, 2)
+    api.logs = {"s": Log([("2026-01-01T10:00:00Z", "step 12")])}
+    assert following.explain(cluster, state) == ("the job was stopped", None)

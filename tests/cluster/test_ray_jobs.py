@@ -15,6 +15,7 @@ import httpx
 import pytest
 from running import free_port
 
+from bayling.cluster.last_attempt import ATTEMPTS_VARIABLE, exit_code
 from bayling.cluster.ray_jobs import _Tail
 from bayling.cluster.screen import Screen
 
@@ -116,6 +117,34 @@ def test_a_job_runs_is_found_again_and_tells_why_it_failed(
     assert f"{name} failed" in cluster.bayling("job", "status", name, *where).stdout
     stopped = cluster.bayling("job", "stop", name, *where)
     assert stopped.returncode == 2 and "over already" in stopped.stderr
+
+
+@pytest.mark.parametrize(("attempts", "status"), [("3", "STOPPED"), ("1", "FAILED")])
+def test_a_wrong_configuration_ends_a_job_that_would_begin_again(
+    cluster: Cluster, tmp_path: Path, attempts: str, status: str
+) -> None:
+    variables = {
+        ATTEMPTS_VARIABLE: attempts,
+        "RAY_API_SERVER_ADDRESS": cluster.address,
+        "PYTHONPATH": str(ROOT / "platform"),
+    }
+    job = {
+        "entrypoint": f"python -m bayling.cli train recipe=smoke output_dir={tmp_path}",
+        "runtime_env": {"env_vars": variables},
+    }
+    headers = {"x-ray-authorization": f"Bearer {TOKEN}"}
+    with httpx.Client(base_url=cluster.address, headers=headers, timeout=30) as client:
+        name = client.post("/api/jobs/", json=job).raise_for_status().json()["submission_id"]
+        deadline = time.monotonic() + 120
+        found = client.get(f"/api/jobs/{name}").json()
+        while found["status"] in ("PENDING", "RUNNING") and time.monotonic() < deadline:
+            time.sleep(0.3)
+            found = client.get(f"/api/jobs/{name}").json()
+        log = client.get(f"/api/jobs/{name}/logs").json()["logs"].splitlines()
+    assert found["status"] == status, log
+    codes = [code for line in log if (code := exit_code(line)) is not None]
+    assert codes == ([2] if status == "STOPPED" else [])
+    assert any("the data stage has not been run" in line for line in log)
 
 
 def test_a_cluster_that_is_not_there_is_named() -> None:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from bayling.cluster import last_attempt
 from bayling.cluster.kubernetes_jobs import State
 from bayling.cluster.submitter_log import COLOURS
 
@@ -41,14 +42,16 @@ def failure(state: State, pods: list[Object], events: list[Object], log: list[st
     return sentence
 
 
-def exit_code(state: State) -> int | None:
-    """The entrypoint's, where Ray says it."""
-    found = _EXIT.search(state.message)
-    return int(found[1]) if found else None
+def exit_code(state: State, log: list[str]) -> int | None:
+    """The entrypoint's, where Ray says it, or the entrypoint itself before it stopped its job."""
+    if found := _EXIT.search(state.message):
+        return int(found[1])
+    codes = [code for line in log if (code := last_attempt.exit_code(line)) is not None]
+    return codes[-1] if codes else None
 
 
 def _failure(state: State, pods: list[Object], events: list[Object], log: list[str]) -> str:
-    if state.job == "STOPPED":
+    if state.job == "STOPPED" and exit_code(state, log) is None:
         return "the job was stopped"
     if state.deployment == "ValidationFailed":
         return f"KubeRay refuses the job: {_one_line(state.message)}"
@@ -66,7 +69,7 @@ def _failure(state: State, pods: list[Object], events: list[Object], log: list[s
         why = trouble(pods, events) or _one_line(state.message)
         return f"the job could not be handed to Ray: {why}"
     line = last_words(log)
-    code = exit_code(state)
+    code = exit_code(state, log)
     if line:
         how = f"exit code {code}" if code is not None else "an error"
         return f"the stage ended with {how}: {line}"
@@ -84,6 +87,7 @@ def last_words(log: list[str]) -> str:
     while lines and set(lines[-1]) <= {"-"}:
         lines.pop()
     own = [line for line in lines if line.startswith("bayling: ")]
+    own = [line for line in own if last_attempt.exit_code(line) is None] or own
     if own:
         return own[-1].removeprefix("bayling: ")
     return lines[-1] if lines else ""

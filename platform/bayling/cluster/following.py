@@ -156,8 +156,8 @@ def log(cluster: Cluster, name: str) -> Iterator[str]:
             yield from (line for line in tail.lines(follow=False) if line in own)
 
 
-def explain(cluster: Cluster, state: State) -> str:
-    """Why a job that is over did not succeed."""
+def explain(cluster: Cluster, state: State) -> tuple[str, int | None]:
+    """Why a job that is over did not succeed, and the exit code of its stage, if it is known."""
     pods: list[Object] = []
     events: list[Object] = []
     lines: list[str] = []
@@ -165,7 +165,7 @@ def explain(cluster: Cluster, state: State) -> str:
         pods = pods_of(cluster, state.id)
         events = warnings_of(cluster, state.id)
         lines = list(deque(log(cluster, state.id), maxlen=_KEPT))
-    return causes.failure(state, pods, events, lines)
+    return causes.failure(state, pods, events, lines), causes.exit_code(state, lines)
 
 
 def waits_for(cluster: Cluster, state: State) -> str | None:

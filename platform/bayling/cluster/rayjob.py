@@ -14,6 +14,7 @@ from typing import Any
 
 from bayling.cluster import entrypoint
 from bayling.cluster.installation import Installation
+from bayling.cluster.last_attempt import ATTEMPTS_VARIABLE
 from bayling.cluster.local import ENVIRONMENT
 from bayling.errors import UserError
 from bayling.pods import Network
@@ -300,6 +301,7 @@ class _Builder:
         given, there = self.given, self.there
         plain = {
             JOB_VARIABLE: self.job.id,
+            ATTEMPTS_VARIABLE: str(self.given.backoff_limit + 1),
             "BAYLING_IMAGE": self._image(),
             "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": str(given.drain_s),
             "MLFLOW_DISABLE_TELEMETRY": "true",

@@ -84,7 +84,7 @@ def _status(arguments: argparse.Namespace) -> None:
     if state.succeeded:
         return
     if state.over:
-        print(following.explain(cluster, state))
+        print(following.explain(cluster, state)[0])
         return
     if state.job != "RUNNING" and (why := following.waits_for(cluster, state)):
         print(why)

@@ -185,9 +185,11 @@ def followed(cluster: Cluster, name: str) -> int:
     if state.succeeded:
         _say(f"{name} succeeded")
         return 0
-    reason = following.explain(cluster, state)
-    if causes.exit_code(state) == causes.GATE_SAID_NO:
+    reason, code = following.explain(cluster, state)
+    if code == causes.GATE_SAID_NO:
         raise GateRefused(f"{name}: {reason}")
+    if code == UserError.exit_code:
+        raise UserError(f"{name}: {reason}")
     raise StageFailed(f"{name}: {reason}")
 
 
