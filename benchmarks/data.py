@@ -5,9 +5,10 @@
 The pairs are English and German sentences around CLDR's dates, amounts, quantities and countries,
 some of them repeated, misaligned or in the wrong language. Beside the stage runs the usual way:
 `datasets.map` and `filter`, row by row, with the same steps of cleaning, prompts, template and
-tokenizer, then TRL's packing, with as many processes. (The usual way drops exact repeats in its one
-main process, and near ones not at all; the stage drops both, and writes tables of what it kept and
-dropped.)
+tokenizer, then TRL's packing, with as many processes. It drops exact repeats in its one main
+process. What it has no step for – near repeats, boilerplate – the stage leaves out too in the run
+that is compared; with them it runs once more, as it is. Both times it writes tables of what it kept
+and dropped.
 
 Prints tokens a second of both and their ratio, the time of each step, what the tokenizer alone
 takes, the peak of all processes' memory for both numbers of pairs, how long a rerun takes that has
@@ -28,7 +29,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,8 @@ USUAL = Path(__file__).with_name("usual_data.py")
 INSTRUCTIONS = 3_200_000
 SEQUENCE_LENGTH = 512
 _SAMPLED_EVERY_S = 0.5
+ONLY_OURS = ("near duplicate", "boilerplate")
+"""Steps of cleaning that the usual way does not have."""
 
 # What the sentences say: six parts of speech would do, but these can be read.
 CLAUSES = {
@@ -166,10 +169,11 @@ def timed(command: list[str], folder: Path) -> tuple[float, int]:
     return seconds, memory.peak
 
 
-def overrides(folder: Path, number: int, workers: int) -> list[str]:
+def overrides(folder: Path, number: int, workers: int, skip: Sequence[str]) -> list[str]:
     return [
         "recipe=quickstart",
-        f"output_dir={folder}/{number}",
+        f"output_dir={folder}/{number}{'-alike' if skip else ''}",
+        f"data.cleaning.skip={json.dumps(list(skip))}",
         "data.languages=[en,de]",
         f"data.sources=[{{path:[{folder}/{number}.en,{folder}/{number}.de],origin:made}}]",
         f"data.conversations={2 * number}",
@@ -184,9 +188,9 @@ def overrides(folder: Path, number: int, workers: int) -> list[str]:
     ]
 
 
-def ours(folder: Path, number: int, workers: int) -> dict[str, Any]:
+def ours(folder: Path, number: int, workers: int, skip: Sequence[str] = ()) -> dict[str, Any]:
     """The stage, and once more with nothing to do."""
-    arguments = overrides(folder, number, workers)
+    arguments = overrides(folder, number, workers, skip)
     command = [sys.executable, "-m", "bayling.cli", "data", *arguments]
     seconds, peak = timed(command, folder)
     again, _ = timed(command, folder)
@@ -226,6 +230,7 @@ def main() -> int:
                     other.write(target + "\n")
         small = ours(folder, arguments.small, arguments.workers)
         large = ours(folder, arguments.pairs, arguments.workers)
+        alike = ours(folder, arguments.pairs, arguments.workers, ONLY_OURS)
         print("the usual way …", flush=True)
         out = folder / "usual.json"
         seconds, peak = timed(
@@ -243,18 +248,18 @@ def main() -> int:
         )
         usual = {**json.loads(out.read_text("utf-8")), "seconds": seconds, "peak_bytes": peak}
         shutil.rmtree(folder, ignore_errors=True)
-    _print(arguments, small, large, usual)
+    _print(arguments, small, large, alike, usual)
     if arguments.json:
-        report = _report(small, large, usual)
+        report = _report(small, large, alike, usual)
         arguments.json.write_text(json.dumps(report, indent=2) + "\n", "utf-8")
     return 0
 
 
 def _ratios(
-    small: dict[str, Any], large: dict[str, Any], usual: dict[str, Any]
+    small: dict[str, Any], large: dict[str, Any], alike: dict[str, Any], usual: dict[str, Any]
 ) -> dict[str, float]:
     return {
-        "tokens_per_s_over_usual": (large["tokens"] / large["seconds"])
+        "tokens_per_s_over_usual": (alike["tokens"] / alike["seconds"])
         / (usual["tokens"] / usual["seconds"]),
         "peak_memory_large_over_small": large["peak_bytes"] / small["peak_bytes"],
     }
@@ -264,11 +269,13 @@ def _print(
     arguments: argparse.Namespace,
     small: dict[str, Any],
     large: dict[str, Any],
+    alike: dict[str, Any],
     usual: dict[str, Any],
 ) -> None:
-    ratios = _ratios(small, large, usual)
+    ratios = _ratios(small, large, alike, usual)
     print(f"\n{arguments.pairs:,} pairs, {arguments.workers} workers")
-    for name, one in (("the stage", large), ("datasets + TRL", usual)):
+    runs = (("the stage, alike", alike), ("datasets + TRL", usual), ("the stage", large))
+    for name, one in runs:
         print(
             f"  {name:16} {one['seconds']:7.1f} s  {one['tokens'] / one['seconds']:10,.0f} tokens/s"
             f"  {one['tokens']:,} tokens, {100 * one['fill']:.1f} % full,"
@@ -294,11 +301,13 @@ def _print(
     )
 
 
-def _report(small: dict[str, Any], large: dict[str, Any], usual: dict[str, Any]) -> dict[str, Any]:
+def _report(
+    small: dict[str, Any], large: dict[str, Any], alike: dict[str, Any], usual: dict[str, Any]
+) -> dict[str, Any]:
     names = ("datasets", "ray", "tokenizers", "transformers", "trl")
     return {
-        "ratios": _ratios(small, large, usual),
-        "figures": {"small": small, "large": large, "usual": usual},
+        "ratios": _ratios(small, large, alike, usual),
+        "figures": {"small": small, "large": large, "alike": alike, "usual": usual},
         "machine": {"cpus": os.cpu_count(), "processor": platform.processor()},
         "versions": {name: importlib.metadata.version(name) for name in names},
     }

@@ -129,11 +129,15 @@ class Server:
                 time.sleep(1)
         raise SystemExit(self._end(reason))
 
-    def measure(self, texts: Sequence[str], at_once: int, requests: int, new: int) -> Measured:
+    def measure(
+        self, texts: Sequence[str], at_once: int, requests: int, new: int
+    ) -> Measured | None:
+        """None, and a word about it, where it does not answer any more."""
         try:
             return measure(self.target, texts, at_once, requests, new)
         except (OSError, Failed, TimeoutError) as error:
-            raise SystemExit(self._end(str(error))) from None
+            print(f"{self._end(str(error))}\n{self.contestant.name} takes no part from here on")
+            return None
 
     def _end(self, reason: str) -> str:
         self.log.seek(0)
@@ -193,12 +197,14 @@ def compare(
                 for at_once in options.at_once:
                     requests = size.requests[at_once]
                     _say(f"{size.name}: round {number} of {options.rounds}, {prompt} × {at_once}")
-                    turns = {
-                        server.contestant.name: server.measure(
-                            texts[prompt], at_once, requests, size.new_tokens
-                        )
-                        for server in servers
-                    }
+                    turns: dict[str, Measured] = {}
+                    for server in list(servers):
+                        measured = server.measure(texts[prompt], at_once, requests, size.new_tokens)
+                        if measured is None:
+                            server.stop()
+                            servers.remove(server)
+                        else:
+                            turns[server.contestant.name] = measured
                     turns[BARE] = bare.measure(texts[prompt], at_once, requests)
                     turns[GENERATE] = bare.generate(texts[prompt], at_once, requests)
                     if number:  # the first round only warms up
@@ -209,7 +215,15 @@ def compare(
             bare.close()
         for server in servers:
             server.stop()
+    _level(figures)
     return figures
+
+
+def _level(figures: Figures) -> None:
+    """Leave out what did not finish all rounds: ratios are of the same rounds."""
+    most = max((len(rounds) for rounds in figures.rounds.values()), default=0)
+    for key in [key for key, rounds in figures.rounds.items() if len(rounds) < most]:
+        del figures.rounds[key]
 
 
 def show(size: Size, figures: Figures, names: dict[str, str], at_once: Sequence[int]) -> None:

@@ -32,6 +32,7 @@ def bayling(folder: str, port: int, threads: int, engine: str) -> None:
         max_batch=MOST,
         max_replicas=1,
         stream_interval_s=INTERVAL_S,
+        request_timeout_s=600,  # the others have no limit
     )
     served = ServedModel("sqlite:///unused", "bayling", {"1": folder})
     scale = ScaleConfig()

@@ -32,6 +32,8 @@ _LABELS = {"nb": "no", "fil": "tl", "kok": "gom", "gn": "gug", "ki": "kik"}
 """CLDR's language subtags that the model has under another name."""
 _ENOUGH = 2000
 """Characters that are looked at: the model is certain long before, and slower for more."""
+_MANY = 16
+"""Texts from which on it is faster to look at all of them at once."""
 _ENOUGH_TO_JUDGE = 200
 """As many to tell whether a whole sentence is in the language it should be in."""
 
@@ -102,7 +104,8 @@ def judge(texts: Sequence[str], language: str) -> list[Judged | None]:
     label = label if label in _model().labels else _LABELS.get(label, "")
     if label not in _model().labels:
         return [None] * len(texts)
-    tags = {_LABELS.get(tag, tag): tag for tag in _languages()}
+    if len(texts) < _MANY:
+        return [_judge_one(text[:_ENOUGH_TO_JUDGE], label, language) for text in texts]
     many = _many()
     table = many.probabilities([f" {text[:_ENOUGH_TO_JUDGE]} " for text in texts])[:, many.columns]
     expected = table[:, many.labels.index(label)].tolist()
@@ -111,13 +114,29 @@ def judge(texts: Sequence[str], language: str) -> list[Judged | None]:
     # Where nothing was found to go by, all are equally likely.
     empty = (table.max(axis=1) == table.min(axis=1)).tolist()
     return [
-        None
-        if nothing
-        else Judged(right, tags.get(many.labels[best], many.labels[best]), probability)
+        None if nothing else Judged(right, _tag(many.labels[best]), probability)
         for nothing, right, best, probability in zip(
             empty, expected, likeliest, highest, strict=True
         )
     ]
+
+
+def _judge_one(text: str, label: str, language: str) -> Judged | None:
+    shown = f" {text} "
+    # Most are what they should be, and to rank all languages takes longer than to find one.
+    best, probability = _model().classify(shown)
+    if best == label:
+        return Judged(probability, language, probability)
+    ranked = _model().rank(shown)
+    if ranked[0][1] == ranked[-1][1]:
+        return None
+    return Judged(dict(ranked)[label], _tag(ranked[0][0]), ranked[0][1])
+
+
+@lru_cache(maxsize=256)
+def _tag(label: str) -> str:
+    """The BCP-47 tag of a language of the model, where CLDR knows it."""
+    return {_LABELS.get(tag, tag): tag for tag in _languages()}.get(label, label)
 
 
 def load() -> None:
