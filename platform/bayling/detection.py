@@ -21,12 +21,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from bayling.detection_batch import ManyTexts
 from bayling.errors import UserError
 from bayling.languages import letters_in_script, parse, script_of
 
 if TYPE_CHECKING:
     from py3langid.langid import LanguageIdentifier
+
+    from bayling.detection_batch import ManyTexts
 
 _LABELS = {"nb": "no", "fil": "tl", "kok": "gom", "gn": "gug", "ki": "kik"}
 """CLDR's language subtags that the model has under another name."""
@@ -153,6 +154,8 @@ def _model() -> LanguageIdentifier:
 
 @lru_cache(maxsize=1)
 def _many() -> ManyTexts:
+    from bayling.detection_batch import ManyTexts
+
     return ManyTexts(_model())
 
 

@@ -51,7 +51,8 @@ class ManyTexts:
         met, place = np.unique(features, return_inverse=True)
         often = np.zeros((len(texts), len(met)), np.float32)
         np.add.at(often, (rows, place), 1)
-        scores = np.log1p(often, out=often) @ self._weights[met].astype(np.float32) + self._prior
+        weights: NDArray[np.float32] = self._weights[met].astype(np.float32)
+        scores: NDArray[np.float32] = np.log1p(often, out=often) @ weights + self._prior
         scores[np.setdiff1d(np.arange(len(texts)), rows)] = 0
         scores /= np.sqrt(np.maximum(lengths, 1), dtype=np.float32)[:, None]
         np.exp(scores - scores.max(axis=1, keepdims=True), out=scores)

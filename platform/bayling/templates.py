@@ -321,11 +321,14 @@ class ChatFormat:
         ids = tokens.ids
         supervised = [False] * len(ids)
 
+        def characters(token: int) -> tuple[int, int]:
+            return tokens.token_to_chars(token) or (0, 0)  # none only where there is no such token
+
         def ends_after(character: int, token: int) -> bool:
-            return bool(tokens.token_to_chars(token)[1] > character)
+            return characters(token)[1] > character
 
         def begins_at(character: int, token: int) -> bool:
-            return bool(tokens.token_to_chars(token)[0] >= character)
+            return characters(token)[0] >= character
 
         first = 0
         for answer in rendered.answers:
@@ -333,7 +336,7 @@ class ChatFormat:
             # Tokens are in the order of their characters.
             every = range(len(ids))
             first = bisect_left(every, True, first, key=partial(ends_after, start))
-            if first < len(ids) and tokens.token_to_chars(first)[0] < start:
+            if first < len(ids) and characters(first)[0] < start:
                 # A token that is half prompt, half answer: the server, which has only the
                 # prompt, would make other ids.
                 return "a token spans the start of an answer"
