@@ -187,3 +187,15 @@ def test_memory_goes_before_what_the_log_ends_with() -> None:
 
 def test_last_words_of_nothing_are_nothing() -> None:
     assert last_words([]) == last_words(["", "----"]) == ""
+
+
+def test_a_volume_is_no_matter_of_admission_and_none_once_its_pod_runs() -> None:
+    pod = _pod(phase="Pending")
+    event = {
+        "reason": "FailedMount",
+        "message": 'persistentvolumeclaims "bayling-jobs" is forbidden: no relationship found',
+        "involvedObject": {"kind": "Pod", "name": pod["metadata"]["name"]},
+    }
+    told = trouble([pod], [event])
+    assert told is not None and told.startswith("a volume cannot be mounted: ")
+    assert trouble([_pod(phase="Running")], [event]) is None

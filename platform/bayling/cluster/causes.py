@@ -27,7 +27,10 @@ def trouble(pods: list[Object], events: list[Object]) -> str | None:
         for pod in pods:
             if sentence := look(pod):
                 return sentence
-    return _from_events(events)
+    # An event outlives what it warned of: what became of a pod that runs is no trouble.
+    runs = {_name(pod) for pod in pods if pod.get("status", {}).get("phase") != "Pending"}
+    left = [e for e in events if e.get("involvedObject", {}).get("name") not in runs]
+    return _from_events(left)
 
 
 def failure(state: State, pods: list[Object], events: list[Object], log: list[str]) -> str:
@@ -213,10 +216,10 @@ def _from_events(events: list[Object]) -> str | None:
                 f"the namespace's Pod Security refuses the pods ({said}): jobs over rdma or efa, "
                 "and run_as_user=0, need a namespace that allows them"
             )
-        if "is forbidden" in message or "admission webhook" in message:
-            return f"the cluster's admission refuses a pod: {message}"
         if event.get("reason") in ("FailedMount", "FailedAttachVolume"):
             return f"a volume cannot be mounted: {message}"
+        if "is forbidden" in message or "admission webhook" in message:
+            return f"the cluster's admission refuses a pod: {message}"
     return None
 
 
