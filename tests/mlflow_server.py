@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,14 +17,22 @@ from bayling.registry import models, runs
 
 
 @contextmanager
-def mlflow_server(folder: Path) -> Iterator[str]:
-    """The address of a server whose database and artifacts lie in `folder`."""
+def mlflow_server(
+    folder: Path, *options: str, variables: Mapping[str, str] | None = None
+) -> Iterator[str]:
+    """The address of a server whose database and artifacts lie in `folder`.
+
+    Args:
+        options: more of its command's.
+        variables: more of its environment.
+    """
     port = free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
-    command += ["--port", str(port), "--workers", "1", "--serve-artifacts"]
+    command += ["--port", str(port), "--workers", "1", "--serve-artifacts", *options]
     command += ["--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"]
     command += ["--artifacts-destination", str(folder / "artifacts")]
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    environment = {**os.environ, **(variables or {})}
+    environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
     environment["MLFLOW_DISABLE_TELEMETRY"] = "true"
     with (folder / "mlflow.log").open("w") as said:
         server = subprocess.Popen(command, env=environment, stdout=said, stderr=said)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from mlflow.exceptions import MlflowException
-from running import free_port
+from mlflow_server import mlflow_server
 
 from bayling.errors import UserError
 from bayling.registry import models, runs
@@ -37,10 +36,9 @@ class Server:
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server as the chart runs it, with the accounts that the chart makes."""
     folder = tmp_path_factory.mktemp("mlflow")
-    environment = {
-        **os.environ,
-        "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{folder}/database/mlflow.db",
-        "AUTH_DATABASE_URI": f"sqlite:///{folder}/database/accounts.db",
+    variables = {
+        "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{folder}/mlflow.db",
+        "AUTH_DATABASE_URI": f"sqlite:///{folder}/accounts.db",
         "MLFLOW_AUTH_CONFIG_PATH": str(folder / "auth.ini"),
         "MLFLOW_AUTH_ADMIN_USERNAME": "admin",
         "MLFLOW_AUTH_ADMIN_PASSWORD": PASSWORDS["admin"],
@@ -48,34 +46,11 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "JOBS_USERNAME": "jobs",
         "JOBS_PASSWORD": PASSWORDS["jobs"],
         "MLFLOW_FLASK_SERVER_SECRET_KEY": "of the test",
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
-    subprocess.run([sys.executable, str(PREPARE)], env=environment, check=True)
-    port = free_port()
-    command = [sys.executable, "-m", "mlflow", "server", "--app-name=basic-auth", "--workers=1"]
-    command += [f"--port={port}", "--serve-artifacts", f"--artifacts-destination={folder}/files"]
-    with (folder / "log").open("w") as log:
-        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-    try:
-        _wait_for(f"http://127.0.0.1:{port}/health", server, folder / "log")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(30)
-
-
-def _wait_for(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    import httpx
-
-    until = time.monotonic() + 90
-    while time.monotonic() < until and server.poll() is None:
-        try:
-            if httpx.get(address).status_code == 200:
-                return
-        except httpx.HTTPError:
-            time.sleep(0.3)
-    raise AssertionError(log.read_text("utf-8"))
+    subprocess.run([sys.executable, str(PREPARE)], env={**os.environ, **variables}, check=True)
+    with mlflow_server(folder, "--app-name=basic-auth", variables=variables) as address:
+        yield address
 
 
 @pytest.fixture

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import httpx
 import pytest
-import uvicorn
+from app_server import serving
 from fastapi import FastAPI
-from running import free_port
 
 from bayling.serve.leaving import LastAnswers
 
@@ -27,17 +24,8 @@ def _served(leaving: set[str]) -> Iterator[str]:
     def here() -> str:
         return "here"
 
-    port = free_port()
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.02)
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        thread.join(10)
+    with serving(app) as address:
+        yield address
 
 
 @pytest.mark.unit

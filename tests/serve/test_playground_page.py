@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import re
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import browser as chromium
 import httpx
 import pytest
-import uvicorn
+from app_server import serving
 from browser import CONTROL, ENTER, ESCAPE, TAB, Browser
-from fastapi import FastAPI, Request
-from running import free_port
+from fastapi import Request
 from scripted_model import scripted_app
 from starlette.responses import Response
 from tiny_model import CONTEXT
@@ -330,21 +327,6 @@ def test_a_busy_server_is_said_to_be_busy_and_can_be_asked_again(tab: Browser, s
 
 
 # --- in a browser, with a model that answers by rule -------------------------------------------
-
-
-@contextmanager
-def serving(app: FastAPI) -> Iterator[str]:
-    port = free_port()
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.02)
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        thread.join(10)
 
 
 @needs_browser
