@@ -65,6 +65,9 @@ class Guarded:
                     more = connection.recv(65536)
                 except TimeoutError:
                     return got + b"[open]"
+                except ConnectionResetError:
+                    # Closed by a server that had answered before it read the last part.
+                    return got + b"[closed]"
                 if not more:
                     return got + b"[closed]"
                 got += more
