@@ -13,7 +13,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+Messages = list[dict[str, str]]
 _TEXT = re.compile(rb'"content": ?"[^"]')
+_PIECE = re.compile(rb'"content": ?("(?:[^"\\]|\\.)*")')
 _COUNT = re.compile(rb'"completion_tokens": ?(\d+)')
 
 
@@ -28,7 +30,7 @@ class Measured:
     tokens: int
     seconds: float
     first_token_s: list[float]
-    """Time to the first text of each request."""
+    """Time to the first text of each answer."""
 
     @property
     def tokens_per_second(self) -> float:
@@ -50,23 +52,36 @@ class Target:
 
 
 def measure(
-    target: Target, texts: Sequence[str], at_once: int, requests: int, new_tokens: int
+    target: Target, begun: Sequence[str], at_once: int, new_tokens: int, turns: int = 1
 ) -> Measured:
-    """Send requests over `at_once` connections that stay open.
+    """Have conversations over `at_once` connections that stay open.
 
     Args:
-        texts: user messages, taken in turns.
+        begun: what the user says first in each.
+        turns: how many answers each has.
 
     Raises:
         Failed: an answer is an error, or has another length than asked for.
     """
-    return asyncio.run(_measure(target, texts, at_once, requests, new_tokens))
+    return asyncio.run(_measure(target, begun, at_once, new_tokens, turns))
+
+
+def user(text: str) -> dict[str, str]:
+    return {"role": "user", "content": text}
+
+
+def refined(messages: Messages, answer: str) -> None:
+    """Add an answer and the user's next wish."""
+    messages += [
+        {"role": "assistant", "content": answer},
+        user(f"Shorter, please, for the {len(messages)}th time."),
+    ]
 
 
 async def _measure(
-    target: Target, texts: Sequence[str], at_once: int, requests: int, new_tokens: int
+    target: Target, begun: Sequence[str], at_once: int, new_tokens: int, turns: int
 ) -> Measured:
-    numbers = iter(range(requests))
+    left = iter(begun)
     first_token_s: list[float] = []
     tokens = 0
 
@@ -74,21 +89,25 @@ async def _measure(
         nonlocal tokens
         reader, writer = await asyncio.open_connection("127.0.0.1", target.port)
         try:
-            for number in numbers:
-                body = {
-                    "model": target.model,
-                    "messages": [{"role": "user", "content": texts[number % len(texts)]}],
-                    "stream": True,
-                    "stream_options": {"include_usage": True},
-                    "max_tokens": new_tokens,
-                    "temperature": 0,
-                }
-                made, first = await _stream(reader, writer, body)
-                # Within one: some count the token that they stopped at, or leave it out.
-                if abs(made - new_tokens) > 1:
-                    raise Failed(f"an answer has {made} tokens instead of {new_tokens}")
-                tokens += made
-                first_token_s.append(first)
+            for text in left:
+                messages = [user(text)]
+                for turn in range(turns):
+                    body = {
+                        "model": target.model,
+                        "messages": messages,
+                        "stream": True,
+                        "stream_options": {"include_usage": True},
+                        "max_tokens": new_tokens,
+                        "temperature": 0,
+                    }
+                    made, first, got = await _stream(reader, writer, body)
+                    # Within one: some count the token that they stopped at, or leave it out.
+                    if abs(made - new_tokens) > 1:
+                        raise Failed(f"an answer has {made} tokens instead of {new_tokens}")
+                    tokens += made
+                    first_token_s.append(first)
+                    if turn + 1 < turns:
+                        refined(messages, _text(got))
         finally:
             writer.close()
 
@@ -99,8 +118,8 @@ async def _measure(
 
 async def _stream(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, body: dict[str, object]
-) -> tuple[int, float]:
-    """One streamed answer; its tokens, and the seconds to its first text."""
+) -> tuple[int, float, bytes]:
+    """One streamed answer: its tokens, the seconds to its first text, and all that came."""
     content = json.dumps(body).encode()
     head = (
         "POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\n"
@@ -120,4 +139,9 @@ async def _stream(
     counts = _COUNT.findall(got)
     if first is None or not counts:
         raise Failed(f"no text, or no usage: {got[-500:].decode(errors='replace')}")
-    return int(counts[-1]), first
+    return int(counts[-1]), first, got
+
+
+def _text(got: bytes) -> str:
+    """An answer's text."""
+    return "".join(json.loads(piece) for piece in _PIECE.findall(got))

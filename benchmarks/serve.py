@@ -6,7 +6,8 @@
 Two models: the quickstart's, whose tokens cost so little that they measure the API, and a random
 LLaMA of 125 million parameters, which measures the engine. Neither can end an answer early, so that
 all servers make the same number of tokens. Chat completions are streamed over HTTP to one client
-process on the same cores, with prompts of about 32 and 512 tokens. All servers of a model are up at
+process on the same cores: to prompts of about 32 and 512 tokens of which no two begin alike, and in
+conversations of four turns, the first of about 128 tokens. All servers of a model are up at
 once and take turns in rounds, so that what disturbs the machine meets all of them alike; a ratio
 is the median over the rounds of the platform's tokens a second over another's.
 
@@ -33,12 +34,11 @@ from pathlib import Path
 from typing import Any
 
 from load import Failed, Measured, Target, measure
-from served_models import Bare, make_models, make_texts
+from served_models import Bare, Texts, make_models
 from servers import INTERVAL_S
 
 ROOT = Path(__file__).resolve().parents[1]
 SERVERS = Path(__file__).with_name("servers.py")
-PROMPTS = (32, 512)
 READY_WITHIN_S = 240.0
 BARE, GENERATE = "engine", "generate"
 
@@ -64,6 +64,23 @@ CONTESTANTS = (
 
 
 @dataclass(frozen=True)
+class Load:
+    """What is asked."""
+
+    name: str
+    what: str
+    prompt_tokens: int
+    turns: int = 1
+
+
+LOADS = (
+    Load("32", "prompts of about 32 tokens", 32),
+    Load("512", "prompts of about 512 tokens", 512),
+    Load("turns", "conversations of four turns, the first of about 128 tokens", 128, 4),
+)
+
+
+@dataclass(frozen=True)
 class Size:
     """A model, and how much of it a turn asks for."""
 
@@ -71,8 +88,8 @@ class Size:
     threads: int
     """Of each engine. The small model's operations are too short to be shared out."""
     new_tokens: int
-    requests: dict[int, int]
-    """Requests at a time → requests of one turn."""
+    answers: dict[int, int]
+    """Requests at a time → answers of one round."""
     cache_gib: int
     """For keys and values of each engine over vLLM: more than is needed, and little enough for five
     servers on one machine. Ray kills the workers of a node that is nearly full."""
@@ -116,25 +133,23 @@ class Server:
         name = str(self._folder) if self.contestant.name == "transformers" else "bayling"
         return Target(self.port, name)
 
-    def wait(self, texts: Sequence[str]) -> None:
+    def wait(self, text: str) -> None:
         """Return when it answers."""
         deadline = time.monotonic() + READY_WITHIN_S
         reason = ""
         while time.monotonic() < deadline and self._process.poll() is None:
             try:
-                measure(self.target, texts, 1, 1, 4)
+                measure(self.target, [text], 1, 4)
                 return
             except (OSError, Failed, TimeoutError) as error:
                 reason = str(error)
                 time.sleep(1)
         raise SystemExit(self._end(reason))
 
-    def measure(
-        self, texts: Sequence[str], at_once: int, requests: int, new: int
-    ) -> Measured | None:
+    def measure(self, begun: Sequence[str], at_once: int, new: int, turns: int) -> Measured | None:
         """None, and a word about it, where it does not answer any more."""
         try:
-            return measure(self.target, texts, at_once, requests, new)
+            return measure(self.target, begun, at_once, new, turns)
         except (OSError, Failed, TimeoutError) as error:
             print(f"{self._end(str(error))}\n{self.contestant.name} takes no part from here on")
             return None
@@ -157,18 +172,18 @@ class Server:
 class Figures:
     """Everything that was measured with one model."""
 
-    rounds: dict[tuple[str, int, int], list[Measured]] = field(
+    rounds: dict[tuple[str, str, int], list[Measured]] = field(
         default_factory=lambda: defaultdict(list)
     )
-    """By contestant, prompt tokens and requests at a time."""
+    """By contestant, load and requests at a time."""
 
-    def speed(self, name: str, prompt: int, at_once: int) -> float:
-        return statistics.median(m.tokens_per_second for m in self.rounds[name, prompt, at_once])
+    def speed(self, name: str, load: str, at_once: int) -> float:
+        return statistics.median(m.tokens_per_second for m in self.rounds[name, load, at_once])
 
-    def ratio(self, over: str, prompt: int, at_once: int, ours: str = OURS) -> float | None:
+    def ratio(self, over: str, load: str, at_once: int, ours: str = OURS) -> float | None:
         """The platform's tokens a second over another's, the median of the rounds."""
-        mine = self.rounds.get((ours, prompt, at_once))
-        others = self.rounds.get((over, prompt, at_once))
+        mine = self.rounds.get((ours, load, at_once))
+        others = self.rounds.get((over, load, at_once))
         if not mine or not others:
             return None
         return statistics.median(
@@ -181,7 +196,7 @@ def compare(
     size: Size, folder: Path, contestants: Sequence[Contestant], options: argparse.Namespace
 ) -> Figures:
     """Measure all with one model, in turns."""
-    texts = {prompt: make_texts(folder, prompt) for prompt in PROMPTS}
+    texts = {load: Texts(folder, load.prompt_tokens) for load in LOADS}
     figures = Figures()
     servers = []
     bare: Bare | None = None
@@ -190,26 +205,29 @@ def compare(
             python = options.vllm if contestant.vllm else sys.executable
             servers.append(Server(contestant, python, folder, size))
             _say(f"{size.name}: starting {contestant.what}")
-            servers[-1].wait(texts[PROMPTS[0]])
+            servers[-1].wait(texts[LOADS[0]].more(1)[0])
         bare = Bare(folder, size.threads, size.new_tokens)
         for number in range(options.rounds + 1):
-            for prompt in PROMPTS:
+            for load in LOADS:
                 for at_once in options.at_once:
-                    requests = size.requests[at_once]
-                    _say(f"{size.name}: round {number} of {options.rounds}, {prompt} × {at_once}")
+                    # The same for all in this round, and never again.
+                    begun = texts[load].more(max(at_once, size.answers[at_once] // load.turns))
+                    _say(
+                        f"{size.name}: round {number} of {options.rounds}, {load.name} × {at_once}"
+                    )
                     turns: dict[str, Measured] = {}
                     for server in list(servers):
-                        measured = server.measure(texts[prompt], at_once, requests, size.new_tokens)
+                        measured = server.measure(begun, at_once, size.new_tokens, load.turns)
                         if measured is None:
                             server.stop()
                             servers.remove(server)
                         else:
                             turns[server.contestant.name] = measured
-                    turns[BARE] = bare.measure(texts[prompt], at_once, requests)
-                    turns[GENERATE] = bare.generate(texts[prompt], at_once, requests)
+                    turns[BARE] = bare.measure(begun, at_once, load.turns)
+                    turns[GENERATE] = bare.generate(begun, at_once, load.turns)
                     if number:  # the first round only warms up
                         for name, measured in turns.items():
-                            figures.rounds[name, prompt, at_once].append(measured)
+                            figures.rounds[name, load.name, at_once].append(measured)
     finally:
         if bare is not None:
             bare.close()
@@ -232,20 +250,20 @@ def show(size: Size, figures: Figures, names: dict[str, str], at_once: Sequence[
         f"\n{size.name} model, {size.new_tokens} new tokens: output tokens/s, "
         "p50 and p99 of the time to first token in ms, and the platform's ratio"
     )
-    for prompt in PROMPTS:
-        print(f"\n  prompts of about {prompt} tokens")
+    for load in LOADS:
+        print(f"\n  {load.what}")
         for name, what in names.items():
             cells = []
             for number in at_once:
-                rounds = figures.rounds.get((name, prompt, number))
+                rounds = figures.rounds.get((name, load.name, number))
                 if not rounds:
                     continue
                 p50, p99 = (
                     statistics.median(m.first_token_ms(share) for m in rounds)
                     for share in (0.5, 0.99)
                 )
-                ratio = figures.ratio(name, prompt, number) or 0.0
-                speed = figures.speed(name, prompt, number)
+                ratio = figures.ratio(name, load.name, number) or 0.0
+                speed = figures.speed(name, load.name, number)
                 cells.append(f"{number:>3}: {speed:6.0f}  {p50:5.0f} {p99:5.0f}  {ratio:5.2f}×")
             print(f"  {what:<44}{'   '.join(cells)}")
 
@@ -272,19 +290,17 @@ def main() -> None:
                 continue
             figures = compare(size, models[size.name], contestants, options)
             show(size, figures, names, options.at_once)
-            for (name, prompt, at_once), rounds in figures.rounds.items():
-                key = f"{size.name}_{name}_{prompt}_{at_once}"
+            for (name, load, at_once), rounds in figures.rounds.items():
+                key = f"{size.name}_{name}_{load}_{at_once}"
                 results["figures"][key] = {
-                    "tokens_per_second": figures.speed(name, prompt, at_once),
+                    "tokens_per_second": figures.speed(name, load, at_once),
                     "first_token_ms_p50": statistics.median(m.first_token_ms(0.5) for m in rounds),
                     "first_token_ms_p99": statistics.median(m.first_token_ms(0.99) for m in rounds),
                 }
-                if name != OURS and (ratio := figures.ratio(name, prompt, at_once)) is not None:
-                    results["ratios"][f"{size.name}_over_{name}_{prompt}_{at_once}"] = ratio
-                if name == "vllm" and (
-                    ratio := figures.ratio(name, prompt, at_once, "bayling-vllm")
-                ):
-                    results["ratios"][f"{size.name}_vllm_over_vllm_{prompt}_{at_once}"] = ratio
+                if name != OURS and (ratio := figures.ratio(name, load, at_once)) is not None:
+                    results["ratios"][f"{size.name}_over_{name}_{load}_{at_once}"] = ratio
+                if name == "vllm" and (ratio := figures.ratio(name, load, at_once, "bayling-vllm")):
+                    results["ratios"][f"{size.name}_vllm_over_vllm_{load}_{at_once}"] = ratio
     results["versions"] = _versions(options.vllm)
     if options.json is not None:
         options.json.write_text(json.dumps(results, indent=2), "utf-8")

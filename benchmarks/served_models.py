@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import shutil
 import time
@@ -10,11 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from load import Measured
+from load import Measured, Messages, refined, user
 from safetensors.torch import load_file, save_file
 from servers import CONTEXT, INTERVAL_S, MOST
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from bayling.engines.cache import ATTENTION
 from bayling.engines.options import EngineOptions
 from bayling.engines.protocol import Sampling
 from bayling.engines.transformers import TransformersEngine
@@ -60,16 +62,25 @@ def make_models(champion: Path, folder: Path) -> dict[str, Path]:
     return {"small": small, "large": large}
 
 
-def make_texts(folder: Path, tokens: int) -> list[str]:
-    """Different user messages whose prompts have about so many tokens, template included."""
-    chat = load_chat(folder, Serving.read(folder).template)
-    texts = []
-    for number in range(16):
-        words = [f"in {number + 2} days"]
-        while len(chat.prompt_ids([Message("user", ", ".join(words))])) < tokens:
-            words.append(f"{number + len(words)} meters")
-        texts.append(", ".join(words))
-    return texts
+class Texts:
+    """User messages of which no two begin alike, so that none can be answered from another.
+
+    Args:
+        tokens: what their prompts have at least, template included.
+    """
+
+    def __init__(self, folder: Path, tokens: int) -> None:
+        self._numbers = itertools.count(10_000)
+        self._words: list[str] = []
+        chat = load_chat(folder, Serving.read(folder).template)
+        while len(chat.prompt_ids([Message("user", self._text(10_000))])) < tokens:
+            self._words.append(f"{len(self._words)} meters")
+
+    def more(self, texts: int) -> list[str]:
+        return [self._text(next(self._numbers)) for _ in range(texts)]
+
+    def _text(self, number: int) -> str:
+        return ", ".join([f"{number} days", *self._words])
 
 
 class Bare:
@@ -80,63 +91,77 @@ class Bare:
         self._sampling = Sampling(new_tokens)
         self._chat = load_chat(folder, Serving.read(folder).template)
 
-    def _ids(self, text: str) -> list[int]:
-        return self._chat.prompt_ids([Message("user", text)])
+    def _ids(self, messages: Messages) -> list[int]:
+        return self._chat.prompt_ids([Message(**message) for message in messages])
 
-    def measure(self, texts: Sequence[str], at_once: int, requests: int) -> Measured:
+    def _text(self, ids: Sequence[int]) -> str:
+        return self._chat.tokenizer.decode(ids, skip_special_tokens=True)
+
+    def measure(self, begun: Sequence[str], at_once: int, turns: int = 1) -> Measured:
         """As `load.measure`, in process."""
-        numbers = iter(range(requests))
-        prompts = [self._ids(text) for text in texts]
+        left = iter(enumerate(begun))
         first_token_s: list[float] = []
         tokens = 0
 
-        async def client(name: int) -> None:
+        async def client() -> None:
             nonlocal tokens
-            for number in numbers:
-                began = time.perf_counter()
-                first = None
-                async for chunk in self._engine.generate(
-                    f"{name}-{number}",
-                    prompts[number % len(prompts)],
-                    self._sampling,
-                    every_s=INTERVAL_S,
-                ):
-                    first = first or time.perf_counter() - began
-                    tokens += len(chunk.ids)
-                first_token_s.append(first or 0.0)
+            for number, text in left:
+                messages = [user(text)]
+                for turn in range(turns):
+                    began = time.perf_counter()
+                    first = None
+                    answer: list[int] = []
+                    async for chunk in self._engine.generate(
+                        f"{number}-{turn}",
+                        self._ids(messages),
+                        self._sampling,
+                        every_s=INTERVAL_S,
+                    ):
+                        first = first or time.perf_counter() - began
+                        answer += chunk.ids
+                    first_token_s.append(first or 0.0)
+                    tokens += len(answer)
+                    refined(messages, self._text(answer))
 
         async def everybody() -> None:
-            await asyncio.gather(*(client(name) for name in range(at_once)))
+            await asyncio.gather(*(client() for _ in range(at_once)))
 
         began = time.perf_counter()
         asyncio.run(everybody())
         return Measured(tokens, time.perf_counter() - began, first_token_s)
 
-    def generate(self, texts: Sequence[str], at_once: int, requests: int) -> Measured:
+    def generate(self, begun: Sequence[str], at_once: int, turns: int = 1) -> Measured:
         """transformers' own `generate`, a padded batch of `at_once` after the other."""
-        model = self._engine._model
-        prompts = [self._ids(text) for text in texts]
         began = time.perf_counter()
         tokens, first_token_s = 0, []
-        for start in range(0, requests, at_once):
-            batch = [prompts[number % len(prompts)] for number in range(start, start + at_once)]
-            width = max(map(len, batch))
-            ids = torch.tensor([[0] * (width - len(one)) + one for one in batch])
-            mask = torch.tensor([[0] * (width - len(one)) + [1] * len(one) for one in batch])
-            model.set_attn_implementation("sdpa")
-            with torch.inference_mode():
-                made = model.generate(
-                    ids,
-                    attention_mask=mask,
-                    do_sample=False,
-                    max_new_tokens=self._sampling.max_new_tokens,
-                    min_new_tokens=self._sampling.max_new_tokens,
-                    pad_token_id=0,
-                )
-            tokens += at_once * (made.shape[1] - width)
-            first_token_s.append(time.perf_counter() - began)
-        model.set_attn_implementation("bayling_rows")
+        for start in range(0, len(begun), at_once):
+            conversations = [[user(text)] for text in begun[start : start + at_once]]
+            for _ in range(turns):
+                answers = self._batch([self._ids(messages) for messages in conversations])
+                tokens += answers.numel()
+                first_token_s.append(time.perf_counter() - began)
+                for messages, answer in zip(conversations, answers.tolist(), strict=True):
+                    refined(messages, self._text(answer))
         return Measured(tokens, time.perf_counter() - began, first_token_s)
+
+    def _batch(self, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
+        """The answers to some prompts, all of the same length."""
+        model = self._engine._model
+        width = max(map(len, prompts))
+        ids = torch.tensor([[*[0] * (width - len(one)), *one] for one in prompts])
+        mask = torch.tensor([[0] * (width - len(one)) + [1] * len(one) for one in prompts])
+        model.set_attn_implementation("sdpa")
+        with torch.inference_mode():
+            made = model.generate(
+                ids,
+                attention_mask=mask,
+                do_sample=False,
+                max_new_tokens=self._sampling.max_new_tokens,
+                min_new_tokens=self._sampling.max_new_tokens,
+                pad_token_id=0,
+            )
+        model.set_attn_implementation(ATTENTION)
+        return made[:, width:]
 
     def close(self) -> None:
         self._engine.close()

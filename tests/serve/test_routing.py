@@ -11,7 +11,6 @@ import pytest
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from bayling.engines.options import EngineName
 from bayling.engines.protocol import Sampling
 from bayling.serve import routing
 from bayling.serve.config import Routing, ServeConfig
@@ -23,19 +22,16 @@ SYSTEM = list(range(100, 140))
 
 @pytest.mark.unit
 @pytest.mark.parametrize(
-    ("chosen", "engine", "router"),
+    ("config", "router"),
     [
-        (Routing.auto, EngineName.transformers, "PowerOfTwoChoices"),
-        (Routing.auto, EngineName.vllm, "PrefixRouter"),
-        (Routing.balanced, EngineName.vllm, "PowerOfTwoChoices"),
-        (Routing.prefix, EngineName.transformers, "PrefixRouter"),
+        (ServeConfig(), "PrefixRouter"),
+        (ServeConfig(routing=Routing.balanced), "PowerOfTwoChoices"),
     ],
 )
-def test_the_routing_follows_the_engine_unless_it_is_chosen(
-    chosen: Routing, engine: EngineName, router: str
+def test_conversations_go_where_they_were_unless_it_is_chosen_otherwise(
+    config: ServeConfig, router: str
 ) -> None:
-    config = routing.config(ServeConfig(routing=chosen, engine=engine))
-    assert router in str(config.request_router_class)
+    assert router in str(routing.config(config).request_router_class)
 
 
 @pytest.mark.unit

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from bayling.engines.cache import RowCache
+from bayling.engines.cache import Rest, RowCache
+from bayling.engines.prefixes import Prefixes
 from bayling.engines.protocol import Sampling, Scored
 from bayling.engines.sampling import generator, next_tokens, scored
 
@@ -35,12 +37,19 @@ class Batch:
     """The rows of a model's decoding batch.
 
     The first `size` rows are in use. Every tensor below has an entry for each row that can be.
+
+    Args:
+        cache_tokens: how many tokens' keys and values there is room for in the rows.
+        kept_tokens: … and for what has left them, to be gone on from.
     """
 
-    def __init__(self, model: PreTrainedModel, max_rows: int, cache_tokens: int) -> None:
+    def __init__(
+        self, model: PreTrainedModel, max_rows: int, cache_tokens: int, kept_tokens: int
+    ) -> None:
         self.size = 0
         self._model = model
         self._cache = RowCache(model.config.get_text_config().num_hidden_layers, cache_tokens)
+        self._prefixes = Prefixes(kept_tokens)
         self._rngs: list[Random | None] = []
 
         def whole(width: int = 1) -> Tensor:
@@ -57,7 +66,8 @@ class Batch:
         """Ids that end the row's answer, filled up with -1."""
         self._temperature = torch.zeros(max_rows, device=model.device)
         self._top_p = torch.ones(max_rows, device=model.device)
-        self._host_lengths: list[int] = []
+        self._tokens: list[list[int]] = []
+        """All tokens of each row; the last one is not in the cache yet."""
         self._logprobs: list[int | None] = []
         """Whether the row's tokens are scored, and with how many alternatives."""
 
@@ -69,31 +79,25 @@ class Batch:
         """The share of the cache's room that is taken, 0 to 1. Of any thread."""
         return self._cache.used(self.size)
 
+    def knows(self, prompt: Sequence[int]) -> bool:
+        """Whether enough of a prompt's beginning is known to read only what comes after it."""
+        return self._prefixes.find(prompt) is not None
+
     def add(self, prompts: Sequence[Sequence[int]], samplings: Sequence[Sampling]) -> list[Step]:
-        """Take prompts in as new rows; returns the first token of each."""
+        """Take prompts in as new rows; returns the first token of each.
+
+        Prompts that are known and prompts that are new are best brought apart.
+        """
         first, end = self.size, self.size + len(prompts)
-        lengths = [len(prompt) for prompt in prompts]
-        width = max(lengths)
-        # Padding stands on the right: a causal model never looks at what comes later, so the
-        # prompts need no mask, and each starts at column 0 of its row.
-        ids = torch.tensor([[*prompt, *[0] * (width - len(prompt))] for prompt in prompts])
         device = self._model.device
-        lengths_here = torch.tensor(lengths, device=device)
-        # Logits are wanted at the last token of each prompt only; over a whole prompt and a
-        # large vocabulary they would be the largest tensor of all.
-        wanted, which = torch.unique(lengths_here - 1, return_inverse=True)
-        self._cache.expect_prompts(first, end, width, max([width, *self._host_lengths]))
-        logits = self._model(
-            input_ids=ids.to(device),
-            position_ids=torch.arange(width, device=device)[None],
-            past_key_values=self._cache,
-            use_cache=True,
-            logits_to_keep=wanted,
-        ).logits
-        logits = logits[torch.arange(len(prompts), device=device), which]
+        beginnings = [self._prefixes.find(prompt) for prompt in prompts]
+        if any(beginning is not None for beginning in beginnings):
+            logits = self._read_rest(prompts, beginnings)
+        else:
+            logits = self._read(prompts)
 
         rows = slice(first, end)
-        self._lengths[rows] = lengths_here
+        self._lengths[rows] = torch.tensor([len(prompt) for prompt in prompts], device=device)
         self._left[rows] = torch.tensor([s.max_new_tokens for s in samplings], device=device)
         self._temperature[rows] = torch.tensor([s.temperature for s in samplings], device=device)
         self._top_p[rows] = torch.tensor([s.top_p for s in samplings], device=device)
@@ -103,7 +107,7 @@ class Batch:
         steps = self._choose(rows, rngs, logprobs, logits)
         self._rngs += rngs
         self._logprobs += logprobs
-        self._host_lengths += lengths
+        self._tokens += [[*prompt, step.token] for prompt, step in zip(prompts, steps, strict=True)]
         self.size = end
         return steps
 
@@ -111,7 +115,7 @@ class Batch:
         """One more token for every row."""
         size = self.size
         positions = self._lengths[:size]
-        columns = self._cache.expect_tokens(positions, max(self._host_lengths) + 1)
+        columns = self._cache.expect_tokens(positions, self._widest() + 1)
         hidden = torch.arange(columns, device=positions.device)[None] > positions[:, None]
         mask = torch.zeros(hidden.shape, dtype=self._model.dtype, device=positions.device)
         mask.masked_fill_(hidden, float("-inf"))
@@ -123,21 +127,25 @@ class Batch:
             use_cache=True,
         ).logits[:, -1]
         self._lengths[:size] += 1
-        self._host_lengths = [length + 1 for length in self._host_lengths]
-        return self._choose(slice(0, size), self._rngs, self._logprobs, logits)
+        steps = self._choose(slice(0, size), self._rngs, self._logprobs, logits)
+        for tokens, step in zip(self._tokens, steps, strict=True):
+            tokens.append(step.token)
+        return steps
 
     def remove(self, rows: Sequence[int]) -> list[int]:
-        """Take rows out. The last ones move into the gaps.
+        """Take rows out. The last ones move into the gaps, what the others were is kept.
 
         Returns:
             For each row that is left, the row it was before.
         """
         gone = set(rows)
+        for row in rows:
+            self._prefixes.keep(self._tokens[row][:-1], partial(self._cache.copy, row))
         size = self.size - len(gone)
         gaps = [row for row in sorted(gone) if row < size]
         movers = [row for row in range(size, self.size) if row not in gone]
         if movers:
-            self._cache.move(movers, gaps, max(self._host_lengths))
+            self._cache.move(movers, gaps, self._widest())
             for state in (
                 self._lengths,
                 self._last,
@@ -152,7 +160,7 @@ class Batch:
             was[gap] = mover
         self._rngs = [self._rngs[row] for row in was]
         self._logprobs = [self._logprobs[row] for row in was]
-        self._host_lengths = [self._host_lengths[row] for row in was]
+        self._tokens = [self._tokens[row] for row in was]
         self.size = size
         if not size:
             self._cache.clear()
@@ -161,8 +169,72 @@ class Batch:
     def clear(self) -> None:
         """Take out all rows, and whatever a failed step left in the cache."""
         self.size = 0
-        self._rngs, self._logprobs, self._host_lengths = [], [], []
+        self._rngs, self._logprobs, self._tokens = [], [], []
         self._cache.clear()
+        self._prefixes.clear()
+
+    def _widest(self) -> int:
+        """The columns of the cache that any row uses."""
+        return max((len(tokens) - 1 for tokens in self._tokens), default=0)
+
+    def _read(self, prompts: Sequence[Sequence[int]]) -> Tensor:
+        """Read prompts from their beginnings; returns the logits after each."""
+        lengths = [len(prompt) for prompt in prompts]
+        width = max(lengths)
+        device = self._model.device
+        # Padding stands on the right: a causal model never looks at what comes later, so the
+        # prompts need no mask, and each starts at column 0 of its row.
+        ids = torch.tensor([[*prompt, *[0] * (width - len(prompt))] for prompt in prompts])
+        end = self.size + len(prompts)
+        self._cache.expect_prompts(self.size, end, width, max(width, self._widest()))
+        return self._logits(ids, torch.arange(width, device=device)[None], lengths)
+
+    def _read_rest(
+        self, prompts: Sequence[Sequence[int]], beginnings: list[Tensor | None]
+    ) -> Tensor:
+        """Read what comes after known beginnings; returns the logits after each prompt."""
+        known = [0 if beginning is None else beginning.shape[3] for beginning in beginnings]
+        rests = [prompt[start:] for prompt, start in zip(prompts, known, strict=True)]
+        lengths = [len(rest) for rest in rests]
+        width, seen = max(lengths), max(map(len, prompts))
+        device = self._model.device
+        ids = torch.tensor([[*rest, *[0] * (width - len(rest))] for rest in rests])
+        columns = torch.tensor(known)[:, None] + torch.arange(width)[None]
+        rows, within = (torch.arange(width)[None] < torch.tensor(lengths)[:, None]).nonzero(
+            as_tuple=True
+        )
+        rest = Rest(
+            beginnings,
+            (rows + self.size).to(device),
+            columns[rows, within].to(device),
+            rows.to(device),
+            within.to(device),
+        )
+        end = self.size + len(prompts)
+        self._cache.expect_rest(self.size, end, seen, max(seen, self._widest()), rest)
+        # Padding has no place of its own: it stands at the end and sees everything.
+        positions = columns.clamp(max=seen - 1).to(device)
+        hidden = torch.arange(seen, device=device)[None, None] > positions[:, :, None]
+        mask = torch.zeros(hidden.shape, dtype=self._model.dtype, device=device)
+        mask.masked_fill_(hidden, float("-inf"))
+        return self._logits(ids, positions, lengths, mask[:, None])
+
+    def _logits(
+        self, ids: Tensor, positions: Tensor, lengths: Sequence[int], mask: Tensor | None = None
+    ) -> Tensor:
+        """The logits at the last token of each row."""
+        device = self._model.device
+        # Over all tokens and a large vocabulary they would be the largest tensor of all.
+        wanted, which = torch.unique(torch.tensor(lengths, device=device) - 1, return_inverse=True)
+        logits: Tensor = self._model(
+            input_ids=ids.to(device),
+            position_ids=positions,
+            attention_mask=mask,
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=wanted,
+        ).logits
+        return logits[torch.arange(len(lengths), device=device), which]
 
     def _set_stops(self, first: int, samplings: Sequence[Sampling]) -> None:
         most = max(len(sampling.stop_ids) for sampling in samplings)

@@ -54,6 +54,22 @@ def _attend(
 AttentionInterface.register(ATTENTION, _attend)
 
 
+@dataclass(frozen=True)
+class Rest:
+    """The new tokens of prompts whose beginnings are known.
+
+    A pass has them padded on the right: token `from_columns[i]` of its row `from_rows[i]` goes to
+    `columns[i]` of the cache's row `rows[i]`, and nothing else is kept.
+    """
+
+    beginnings: list[Tensor | None]
+    """Of each prompt: [layers, 2, key-value heads, tokens, head size], or nothing known."""
+    rows: Tensor
+    columns: Tensor
+    from_rows: Tensor
+    from_columns: Tensor
+
+
 @dataclass
 class _Target:
     """Where the forward pass that comes next writes."""
@@ -66,7 +82,9 @@ class _Target:
     most_tokens: int = 2**62
     """How many the store may have room for, in all rows."""
     positions: Tensor | None = None
-    """The column of each row's one new token; None when whole prompts are written."""
+    """The column of each row's one new token; None when prompts are written."""
+    rest: Rest | None = None
+    """Where not all of the prompts is new."""
 
 
 class _RowLayer(CacheLayerMixin):  # type: ignore[misc]
@@ -75,8 +93,9 @@ class _RowLayer(CacheLayerMixin):  # type: ignore[misc]
     keys: Tensor | None
     values: Tensor | None
 
-    def __init__(self, target: _Target) -> None:
+    def __init__(self, number: int, target: _Target) -> None:
         super().__init__()
+        self._number = number
         self._target = target
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
@@ -94,8 +113,14 @@ class _RowLayer(CacheLayerMixin):  # type: ignore[misc]
         assert self.keys is not None and self.values is not None
         self.keys = _with_room(self.keys, target)
         self.values = _with_room(self.values, target)
+        rows = slice(target.first_row, target.end_row)
+        if target.rest is not None:
+            for kind, (store, states) in enumerate(
+                ((self.keys, key_states), (self.values, value_states))
+            ):
+                self._write(store, states, target.rest, kind)
+            return self.keys[rows, :, : target.width], self.values[rows, :, : target.width]
         if target.positions is None:
-            rows = slice(target.first_row, target.end_row)
             self.keys[rows, :, : target.width] = key_states
             self.values[rows, :, : target.width] = value_states
             return key_states, value_states
@@ -103,6 +128,14 @@ class _RowLayer(CacheLayerMixin):  # type: ignore[misc]
         self.keys[index, :, target.positions] = key_states[:, :, 0]
         self.values[index, :, target.positions] = value_states[:, :, 0]
         return self.keys[: target.end_row], self.values[: target.end_row]
+
+    def _write(self, store: Tensor, states: Tensor, rest: Rest, kind: int) -> None:
+        """Put beginnings and new tokens together; `kind` is 0 for keys and 1 for values."""
+        for row, beginning in enumerate(rest.beginnings, self._target.first_row):
+            if beginning is not None:
+                known = beginning[self._number, kind]
+                store[row, :, : known.shape[1]] = known
+        store[rest.rows, :, rest.columns] = states[rest.from_rows, :, rest.from_columns]
 
     def move(self, source: list[int], destination: list[int], width: int) -> None:
         if self.keys is not None and self.values is not None:
@@ -147,7 +180,7 @@ class RowCache(Cache):  # type: ignore[misc]
 
     def __init__(self, layers: int, most_tokens: int) -> None:
         self._target = _Target(most_tokens=most_tokens)
-        self._rows = [_RowLayer(self._target) for _ in range(layers)]
+        self._rows = [_RowLayer(number, self._target) for number in range(layers)]
         super().__init__(layers=list(self._rows))
 
     def has_room(self, rows: int, width: int) -> bool:
@@ -168,7 +201,19 @@ class RowCache(Cache):  # type: ignore[misc]
         target.first_row, target.end_row, target.width = first_row, end_row, width
         target.columns = max(target.columns, _rounded(widest))
         self._keep_within(widest)
-        target.positions = None
+        target.positions = target.rest = None
+
+    def expect_rest(
+        self, first_row: int, end_row: int, width: int, widest: int, rest: Rest
+    ) -> None:
+        """The next pass brings what is new of prompts; its queries will see `width` columns.
+
+        Args:
+            width: the columns of the longest of the prompts.
+            widest: as in `expect_prompts`.
+        """
+        self.expect_prompts(first_row, end_row, width, widest)
+        self._target.rest = rest
 
     def expect_tokens(self, positions: Tensor, width: int) -> int:
         """The next pass brings one token for each of the first rows.
@@ -187,7 +232,7 @@ class RowCache(Cache):  # type: ignore[misc]
         if not _rounded(width) <= target.columns <= 2 * _rounded(width):
             target.columns = _rounded(width)
         self._keep_within(width)
-        target.positions = positions
+        target.positions, target.rest = positions, None
         return target.columns
 
     def _keep_within(self, width: int) -> None:
@@ -195,6 +240,16 @@ class RowCache(Cache):  # type: ignore[misc]
         target = self._target
         if target.end_row * target.columns > target.most_tokens:
             target.columns = _rounded(width)
+
+    def copy(self, row: int, width: int) -> Tensor:
+        """The first columns of a row: [layers, 2, key-value heads, width, head size]."""
+        return torch.stack(
+            [
+                torch.stack([layer.keys[row, :, :width], layer.values[row, :, :width]])
+                for layer in self._rows
+                if layer.keys is not None and layer.values is not None
+            ]
+        )
 
     def move(self, source: list[int], destination: list[int], width: int) -> None:
         """Copy the first `width` columns of some rows over others."""

@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 _PREFILL_TOKENS = 4096
 """The most prompt tokens, padding included, between two tokens of the running requests."""
+_KEPT = 0.25
+"""The share of the room for keys and values that is for conversations to be gone on with."""
 _FAILURES_IN_A_ROW = 3
 """After so many failed steps without a good one the engine counts as broken."""
 
@@ -53,7 +55,8 @@ class TransformersEngine(Intake):
         check_context(Path(folder), context_length, config)
         self._max_batch = options.max_batch
         room = cache_tokens(self._model, context_length, options.kv_cache_gib)
-        self._batch = Batch(self._model, options.max_batch, room)
+        kept = min(int(_KEPT * room), room - context_length)
+        self._batch = Batch(self._model, options.max_batch, room - kept, kept)
         self._rows: list[Request] = []
         """The requests in the batch; only the engine's thread touches it and the batch."""
         self._waiting: deque[Request] = deque()
@@ -140,8 +143,10 @@ class TransformersEngine(Intake):
             rows = [row for row, request in enumerate(self._rows) if request in cancelled]
             for request in self._leave(rows):
                 request.finish("cancelled")
-            if admitted:
-                self._prefill(admitted)
+            known = [request for request in admitted if self._batch.knows(request.token_ids)]
+            for requests in ([one for one in admitted if one not in known], known):
+                if requests:
+                    self._prefill(requests)
             if self._rows:
                 self._hand_out(0, self._batch.step())
             if texts:

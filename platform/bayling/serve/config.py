@@ -29,10 +29,8 @@ class Dtype(Enum):
 
 
 class Routing(Enum):
-    """Which replica of an engine a request goes to; `auto` is `prefix` for vLLM, which keeps the
-    keys and values of prompts that it has seen, and `balanced` for transformers, which does not."""
+    """Which replica of an engine a request goes to."""
 
-    auto = "auto"
     balanced = "balanced"
     """The less busy one of two."""
     prefix = "prefix"
@@ -110,7 +108,7 @@ class ServeConfig:
     adapters: list[str] = field(default_factory=list)
     """LoRA adapters, each as NAME:FOLDER with a folder that every node has: `formal:/models/formal`
     answers as the model `bayling:formal`. vLLM only."""
-    routing: Routing = Routing.auto
+    routing: Routing = Routing.prefix
     max_batch: int = 32
     """Requests that one replica generates for side by side."""
     max_new_tokens: int = 256

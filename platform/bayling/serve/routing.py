@@ -1,6 +1,6 @@
 """Which replica of an engine a request goes to.
 
-vLLM keeps the keys and values of prompts that it has seen and computes only what comes after them.
+Engines keep the keys and values of prompts that they have seen and compute only what comes after.
 A conversation is therefore best gone on with where it began, as long as that replica is not much
 busier than the others.
 
@@ -11,20 +11,17 @@ was sent where is remembered in the process that sends it.
 
 from __future__ import annotations
 
-import importlib.util
 import random
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 from ray.serve.config import RequestRouterConfig
 from ray.serve.request_router import PendingRequest, ReplicaID, RequestRouter, RunningReplica
 
-from bayling.engines.options import EngineName
+from bayling.engines.prefixes import BLOCK, blocks
 from bayling.serve.config import Routing, ServeConfig
 
-_BLOCK = 16
-"""Tokens of which vLLM keeps the keys and values together."""
 _WORTH = 0.5
 """The share of a prompt that a replica must have seen to be preferred for it. Less is what all
 prompts begin with, and would draw them all to the replica that had the first one."""
@@ -34,20 +31,12 @@ _BLOCKS = 200_000
 
 def config(config: ServeConfig) -> RequestRouterConfig:
     """How Ray Serve is to route requests to the engines."""
-    if not _by_prefix(config):
+    if config.routing is not Routing.prefix:
         return RequestRouterConfig()
     return RequestRouterConfig(
         request_router_class=f"{__name__}.PrefixRouter",
         request_router_kwargs={"slack": max(2, config.max_batch // 4)},
     )
-
-
-def _by_prefix(config: ServeConfig) -> bool:
-    if config.routing is not Routing.auto:
-        return config.routing is Routing.prefix
-    if config.engine is EngineName.auto:
-        return importlib.util.find_spec("vllm") is not None
-    return config.engine is EngineName.vllm
 
 
 class Prefixes:
@@ -64,7 +53,7 @@ class Prefixes:
 
     def sent(self, token_ids: Sequence[int], adapter: str | None, replica: Hashable) -> None:
         """Note down where a prompt went."""
-        for block in _blocks(token_ids, adapter):
+        for block in blocks(token_ids, adapter):
             self._replicas.setdefault(block, set()).add(replica)
             self._replicas.move_to_end(block)
         while len(self._replicas) > self._kept:
@@ -76,20 +65,12 @@ class Prefixes:
         """How many blocks of a prompt's beginning each replica has seen."""
         depth = dict.fromkeys(replicas, 0)
         left = set(replicas)
-        for number, block in enumerate(_blocks(token_ids, adapter), 1):
+        for number, block in enumerate(blocks(token_ids, adapter), 1):
             left &= self._replicas.get(block, set())
             if not left:
                 break
             depth.update(dict.fromkeys(left, number))
         return depth
-
-
-def _blocks(token_ids: Sequence[int], adapter: str | None) -> Iterator[int]:
-    """A hash for each whole block: of all tokens up to its end."""
-    before = hash(adapter)
-    for start in range(0, len(token_ids) - _BLOCK + 1, _BLOCK):
-        before = hash((before, *token_ids[start : start + _BLOCK]))
-        yield before
 
 
 class PrefixRouter(RequestRouter):  # type: ignore[misc]
@@ -127,7 +108,7 @@ class PrefixRouter(RequestRouter):  # type: ignore[misc]
         free = [one for one in candidate_replicas if queues[one.replica_id] <= most]
         seen = self._prefixes.seen(*prompt, [one.replica_id for one in free])
         best = max(seen.values())
-        if best * _BLOCK < _WORTH * len(prompt[0]):
+        if best * BLOCK < _WORTH * len(prompt[0]):
             return [two]
         return [[one for one in free if seen[one.replica_id] == best], two]
 
