@@ -19,6 +19,7 @@ def one_request(**different: Any) -> Observed:
         "limit": None,
         "streamed": False,
         "prompt_tokens": 10,
+        "cached_tokens": 3,
         "completion_tokens": 5,
         "ttft_s": 0.1,
         "tpot_s": 0.02,

@@ -128,17 +128,17 @@ def test_a_sweep_runs_every_combination_below_one_parent(
 ) -> None:
     from mlflow import MlflowClient
 
-    assert main(["train", "-m", *smoke.overrides, "train.learning_rate=3e-3,4e-3"]) == 0
+    assert main(["data", "-m", *smoke.overrides, "data.conversations=40,50"]) == 0
     shown = capsys.readouterr().out
-    assert "train.learning_rate=0.003" in shown
-    assert "train.learning_rate=0.004" in shown
+    assert "data.conversations=40" in shown
+    assert "data.conversations=50" in shown
     client = MlflowClient(smoke.config.tracking)
     experiment = client.get_experiment_by_name("bayling").experiment_id
     [parent] = client.search_runs([experiment], "tags.`bayling.stage` = 'sweep'")
     children = client.search_runs(
         [experiment], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
     )
-    assert {run.data.params["train.learning_rate"] for run in children} == {"0.003", "0.004"}
+    assert {run.data.params["data.conversations"] for run in children} == {"40", "50"}
     assert {run.info.status for run in [parent, *children]} == {"FINISHED"}
 
 

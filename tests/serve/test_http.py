@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from openai.types import CompletionUsage
 from tiny_model import CONTEXT
 from tiny_server import comes_to_rest, ongoing, small
 
@@ -60,7 +61,40 @@ def test_openais_client_chats_and_streams_the_same_answer(
     streamed = "".join(e.choices[0].delta.content or "" for e in events if e.choices)
     assert streamed == expected["chat"]
     assert events[0].choices[0].delta.role == "assistant"
-    assert events[-1].usage == whole.usage and not events[-1].choices
+    assert events[-1].usage is not None and not events[-1].choices
+    assert events[-1].usage.total_tokens == whole.usage.total_tokens
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_conversation_that_goes_on_says_how_much_of_it_was_known(
+    gpt: openai.OpenAI, stream: bool
+) -> None:
+    messages: Any = [{"role": "user", "content": f"Translate {stream}: " + "good morning, " * 20}]
+
+    def answered() -> tuple[str, CompletionUsage]:
+        asked: Any = {"model": "bayling", "messages": messages, "max_tokens": 20}
+        if not stream:
+            whole = gpt.chat.completions.create(**asked)
+            assert whole.usage is not None
+            return whole.choices[0].message.content or "", whole.usage
+        options = {"include_usage": True}
+        *events, last = gpt.chat.completions.create(**asked, stream=True, stream_options=options)
+        return "".join(event.choices[0].delta.content or "" for event in events), last.usage
+
+    answer, first = answered()
+    messages += [
+        {"role": "assistant", "content": answer},
+        {"role": "user", "content": "Shorter, please."},
+    ]
+    _, second = answered()
+    known = [
+        usage.prompt_tokens_details.cached_tokens
+        for usage in (first, second)
+        if usage.prompt_tokens_details is not None
+    ]
+    # Less at first, and the last tokens of what was asked: they are known by blocks of 16.
+    assert known[0] < 0.5 * first.prompt_tokens
+    assert first.prompt_tokens - 16 <= known[1] < second.prompt_tokens
 
 
 def test_a_stream_ends_with_done_and_has_no_broken_characters(http: httpx.Client) -> None:

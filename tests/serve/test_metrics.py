@@ -49,6 +49,9 @@ def test_requests_and_tokens_count_by_version_caller_endpoint_and_status() -> No
         ("/v1/chat/completions", "7"): 20,
         ("/v1/translations", "7"): 10,
     }
+    assert values(metrics, "bayling_prompt_tokens_cached_total", version="8") == {
+        ("/v1/chat/completions", "lab"): 3
+    }
     assert values(metrics, "bayling_generation_tokens_total", version="8") == {
         ("/v1/chat/completions", "lab"): 5
     }

@@ -135,9 +135,9 @@ def fleet(
 def test_requests_and_tokens_are_exact_by_version_and_caller(fleet: Fleet) -> None:
     since = time.time()
     before = fleet.metrics()
-    used: dict[tuple[str, str, str], list[dict[str, int]]] = {}
+    used: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
 
-    def note(version: str, key: str, endpoint: str, usage: dict[str, int]) -> None:
+    def note(version: str, key: str, endpoint: str, usage: dict[str, Any]) -> None:
         used.setdefault((version, key, endpoint), []).append(usage)
 
     for _ in range(3):
@@ -167,6 +167,8 @@ def test_requests_and_tokens_are_exact_by_version_and_caller(fleet: Fleet) -> No
         assert growth("requests_total", *where, status="200") == len(usages)
         prompt = sum(usage["prompt_tokens"] for usage in usages)
         assert growth("prompt_tokens_total", *where) == prompt
+        cached = sum(usage["prompt_tokens_details"]["cached_tokens"] for usage in usages)
+        assert growth("prompt_tokens_cached_total", *where) == cached
         made = sum(usage["completion_tokens"] for usage in usages)
         assert growth("generation_tokens_total", *where) == made
     of_callers = {

@@ -36,6 +36,9 @@ def test_a_stream_adds_up_to_the_answer_without_one(http: httpx.Client) -> None:
             elif event["object"] == "translation":
                 made.append(event["translation"])
             else:
+                # The same prompts for the second time are known.
+                for usage in (event["usage"], whole["usage"]):
+                    del usage["prompt_tokens_details"]
                 assert event == {
                     "object": "translation.usage",
                     "model": "bayling",

@@ -16,7 +16,7 @@ from functools import lru_cache
 
 from babel import Locale, dates, lists, numbers, units
 
-from bayling.languages import locale_of
+from bayling.languages import has_words, locale_of, name_of
 
 ORIGIN = "cldr"
 LICENCE = "Unicode-3.0"
@@ -131,6 +131,8 @@ def write(value: Value, form: str, language: str) -> Sentence:
     Raises:
         NotInCldr: the locale lacks it; Babel would give a key or the English form.
     """
+    if not has_words(language):
+        raise NotInCldr(f"no words in {name_of(language)}")
     locale = locale_of(language)
     keywords: tuple[str, ...]
     if value.kind == "date":

@@ -79,9 +79,10 @@ class Batch:
         """The share of the cache's room that is taken, 0 to 1. Of any thread."""
         return self._cache.used(self.size)
 
-    def knows(self, prompt: Sequence[int]) -> bool:
-        """Whether enough of a prompt's beginning is known to read only what comes after it."""
-        return self._prefixes.find(prompt) is not None
+    def known(self, prompt: Sequence[int]) -> int:
+        """How many tokens of a prompt's beginning need not be read."""
+        beginning = self._prefixes.find(prompt)
+        return 0 if beginning is None else beginning.shape[3]
 
     def add(self, prompts: Sequence[Sequence[int]], samplings: Sequence[Sampling]) -> list[Step]:
         """Take prompts in as new rows; returns the first token of each.

@@ -50,6 +50,8 @@ class Request:
     """When it got its first token."""
     stopped_by: Stopped | None = None
     """The stop token that ended the answer."""
+    cached_tokens: int = 0
+    """How many of the prompt's had been read before."""
     _pending: list[int] = field(default_factory=list)
     _scores: list[Scored] = field(default_factory=list)
     """Of the pending tokens, where the request asked for them."""
@@ -84,7 +86,8 @@ class Request:
         asked = self.sampling.logprobs is not None
         timing = None if reason is None else self._timing()
         scores = self._scores if asked else None
-        self.deliver(Chunk(self._pending, reason, scores, timing, self.stopped_by))
+        cached = 0 if reason is None else self.cached_tokens
+        self.deliver(Chunk(self._pending, reason, scores, timing, self.stopped_by, cached))
         self._pending, self._scores = [], []
 
     def _timing(self) -> Timing | None:

@@ -112,6 +112,8 @@ class Chunk:
     """With the last chunk, from an engine that measures it, of a request that got a token."""
     stopped_by: Stopped | None = None
     """With the last chunk, where a stop token ended the answer."""
+    cached_tokens: int = 0
+    """With the last chunk: how many of the prompt's tokens the engine had read before."""
 
 
 @dataclass(frozen=True)

@@ -143,8 +143,11 @@ class TransformersEngine(Intake):
             rows = [row for row, request in enumerate(self._rows) if request in cancelled]
             for request in self._leave(rows):
                 request.finish("cancelled")
-            known = [request for request in admitted if self._batch.knows(request.token_ids)]
-            for requests in ([one for one in admitted if one not in known], known):
+            for request in admitted:
+                request.cached_tokens = self._batch.known(request.token_ids)
+            new = [request for request in admitted if not request.cached_tokens]
+            known = [request for request in admitted if request.cached_tokens]
+            for requests in (new, known):
                 if requests:
                     self._prefill(requests)
             if self._rows:

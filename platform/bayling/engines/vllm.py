@@ -167,7 +167,7 @@ class VllmEngine(Intake):
         reason = "stop"
         async for output in outputs:
             [answer] = output.outputs
-            _note_times(request, output)
+            _note_down(request, output)
             self._add(request, answer)
             if answer.finish_reason is not None:
                 reason = answer.finish_reason
@@ -282,9 +282,10 @@ class _Seen:
         return Logger
 
 
-def _note_times(request: Request, output: RequestOutput) -> None:
-    """When it got its place and its first token. vLLM's processes are on this machine, and their
-    monotonic clock is this one's."""
+def _note_down(request: Request, output: RequestOutput) -> None:
+    """When it got its place and its first token, and what of it was known. vLLM's processes are on
+    this machine, and their monotonic clock is this one's."""
+    request.cached_tokens = output.num_cached_tokens or 0
     times: Any = output.metrics
     if times is not None and times.scheduled_ts and times.first_token_ts:
         request.admitted = max(request.arrived, times.scheduled_ts)

@@ -74,7 +74,11 @@ def router(fleet: Fleet, keep_alive_s: float) -> APIRouter:
                 )
                 for index, answer in enumerate(answers)
             ],
-            usage=usage(len(prompt.ids), sum(len(answer.ids) for answer in answers)),
+            usage=usage(
+                len(prompt.ids),
+                sum(len(answer.ids) for answer in answers),
+                observed.current().cached_tokens,
+            ),
         )
         return JSONResponse(completion.model_dump())
 
@@ -123,6 +127,6 @@ async def _events(
         yield broken_off(error)
         return
     if with_usage:
-        counts = usage(len(prompt.ids), tokens).model_dump()
+        counts = usage(len(prompt.ids), tokens, observed.current().cached_tokens).model_dump()
         yield streams.event({**head, "choices": [], "usage": counts})
     yield streams.DONE

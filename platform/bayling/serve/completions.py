@@ -78,7 +78,11 @@ def router(fleet: Fleet, keep_alive_s: float) -> APIRouter:
             for answer, choice in await _choices(version.answering, request, one, n, len(made)):
                 made.append(choice)
                 tokens += len(answer.ids)
-        body = Completion(**head, choices=made, usage=usage(prompt_tokens, tokens))
+        body = Completion(
+            **head,
+            choices=made,
+            usage=usage(prompt_tokens, tokens, observed.current().cached_tokens),
+        )
         return JSONResponse(body.model_dump())
 
     return routes
@@ -192,6 +196,6 @@ async def _events(
         yield broken_off(error)
         return
     if prompt_tokens is not None:
-        counts = usage(prompt_tokens, tokens).model_dump()
+        counts = usage(prompt_tokens, tokens, observed.current().cached_tokens).model_dump()
         yield streams.event({**head, "choices": [], "usage": counts})
     yield streams.DONE

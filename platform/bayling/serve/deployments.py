@@ -125,6 +125,7 @@ class Engine:
                 "prompt_tokens": len(token_ids),
                 "completion_tokens": tokens,
                 "finish_reason": last.finish_reason,
+                "cached_tokens": last.cached_tokens,
                 **(asdict(last.timing) if last.timing else {}),
             }
             log.info("generated", extra={logs.FIELDS: fields})

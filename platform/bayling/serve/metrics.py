@@ -66,6 +66,9 @@ class Metrics:
         by_caller = ("version", "key", "endpoint")
         self._requests = counter("requests", "Requests that ended.", *by_caller, "status")
         self._prompt = counter("prompt_tokens", "Tokens of prompts.", *by_caller)
+        self._cached = counter(
+            "prompt_tokens_cached", "Tokens of prompts that had been read before.", *by_caller
+        )
         self._generated = counter("generation_tokens", "Tokens that were generated.", *by_caller)
         self._limited = counter(
             "rate_limited",
@@ -152,6 +155,7 @@ class Metrics:
         if not version:
             return
         self._prompt.labels(model, version, key, endpoint).inc(observed.prompt_tokens)
+        self._cached.labels(model, version, key, endpoint).inc(observed.cached_tokens)
         self._generated.labels(model, version, key, endpoint).inc(observed.completion_tokens)
         for finish_reason in observed.finish_reasons:
             self._finished.labels(model, version, finish_reason).inc()

@@ -43,6 +43,8 @@ class Observed:
     """Which of its key's limits it came up against."""
     streamed: bool
     prompt_tokens: int
+    cached_tokens: int
+    """Of the prompts' tokens, those that an engine had read before."""
     completion_tokens: int
     ttft_s: float | None
     """From the whole request to its first token."""
@@ -89,6 +91,7 @@ class Observation:
     """The status and the code of the error that it ended with."""
     limit: str | None = None
     prompt_tokens: int = 0
+    cached_tokens: int = 0
     completion_tokens: int = 0
     first_token: float | None = None
     decoding_s: float = 0.0
@@ -154,6 +157,7 @@ class Observation:
             limit=self.limit,
             streamed=self.streamed,
             prompt_tokens=self.prompt_tokens,
+            cached_tokens=self.cached_tokens,
             completion_tokens=self.completion_tokens,
             ttft_s=None if self.first_token is None else self.first_token - self.began,
             tpot_s=self.decoding_s / self.decoded if self.decoded else None,
@@ -204,6 +208,7 @@ class Pace:
         observation.completion_tokens += tokens
         self._exchange.answer += text
         self._bill()
+        observation.cached_tokens += chunk.cached_tokens
         if chunk.timing is not None:
             observation.waiting_s = max(observation.waiting_s, chunk.timing.waiting_s)
         if finish_reason is not None:

@@ -191,17 +191,26 @@ class ChatRequest(SamplingFields):
         return json.dumps(wanted.json_schema.schema_)
 
 
+class PromptTokensDetails(BaseModel):
+    cached_tokens: int
+    """Those that an engine had read before, as the beginning of an earlier request."""
+
+
 class Usage(BaseModel):
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+    prompt_tokens_details: PromptTokensDetails
 
 
-def usage(prompt_tokens: int, completion_tokens: int) -> Usage:
+def usage(prompt_tokens: int, completion_tokens: int, cached_tokens: int) -> Usage:
+    # Several answers to one prompt each read it, and it counts once.
+    cached = PromptTokensDetails(cached_tokens=min(prompt_tokens, cached_tokens))
     return Usage(
         prompt_tokens=prompt_tokens,
         completion_tokens=completion_tokens,
         total_tokens=prompt_tokens + completion_tokens,
+        prompt_tokens_details=cached,
     )
 
 

@@ -107,5 +107,7 @@ def _line(body: BaseModel) -> str:
 
 def _usage(made: Sequence[Done]) -> Usage:
     return usage(
-        sum(done.prompt_tokens for done in made), sum(done.completion_tokens for done in made)
+        sum(done.prompt_tokens for done in made),
+        sum(done.completion_tokens for done in made),
+        observed.current().cached_tokens,
     )

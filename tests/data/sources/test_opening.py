@@ -40,7 +40,9 @@ def test_a_line_ends_at_a_newline_and_nowhere_else(
     assert head(str(path)).compression == how
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     text=st.lists(
         st.text(

@@ -68,7 +68,9 @@ def test_direct_speech_is_no_quoting(tmp_path: Path) -> None:
     ]
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     table=st.lists(
         st.tuples(*[st.text(st.sampled_from("ab \t\"',;\n\u0085\u2028ä汉"), max_size=8)] * 2),

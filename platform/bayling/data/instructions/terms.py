@@ -18,7 +18,7 @@ from functools import lru_cache
 from babel import dates
 
 from bayling.data.cldr import tidy
-from bayling.languages import locale_of, script_of
+from bayling.languages import has_words, locale_of, script_of
 
 NO_SPACES = ("Hans", "Hant", "Jpan", "Thai", "Laoo", "Khmr", "Mymr", "Tibt")
 SHORTEST = {"Hans": 2, "Hant": 2, "Jpan": 2, "Kore": 2}
@@ -97,6 +97,8 @@ def _glossary(source_lang: str, target_lang: str) -> tuple[dict[str, str], re.Pa
 @lru_cache(maxsize=256)
 def _names(language: str) -> dict[tuple[str, str], str]:
     """CLDR's names of things in a language, by what they are."""
+    if not has_words(language):
+        return {}
     locale = locale_of(language)
     shortest = SHORTEST.get(script_of(language), _LETTERS)
     found = {("territory", code): name for code, name in locale.territories.items()}

@@ -29,7 +29,7 @@ _NAMES = {
     "id": ("id",),
 }
 # Columns that many corpora have, and that would be Indonesian, Norwegian and the like.
-_NO_LANGUAGE = {"id", "no", "is", "to", "or", "as", "so", "src", "sc", "tok", "bak"}
+_NO_LANGUAGE = {"id", "no", "is", "to", "or", "as", "so", "src", "sc", "tok", "bak", "min", "war"}
 
 # Also two languages, Breton and Twi among them, but seldom meant as such.
 _REGIONAL = {"pt-br", "zh-tw", "fr-ca", "en-ca", "es-ar", "sr-me"}

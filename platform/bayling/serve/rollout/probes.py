@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from bayling.languages import in_script, letters_in_script, locale_of, name_of
+from bayling.languages import has_words, in_script, letters_in_script, locale_of, name_of
 from bayling.prompts import translate_prompt
 
 Ask = Callable[[str, str, int], Mapping[str, Any]]
@@ -93,7 +93,9 @@ def probes(languages: Sequence[str], count: int) -> list[Probe]:
     """Up to `count` translations into as many of the languages as possible."""
     from babel.dates import format_date
 
-    known = [tag for tag in languages if _written(_DAYS[0], tag)] or list(_FALLBACK)
+    known = [tag for tag in languages if has_words(tag) and _written(_DAYS[0], tag)] or list(
+        _FALLBACK
+    )
     made: list[Probe] = []
     for day in _DAYS:
         for target in known:
