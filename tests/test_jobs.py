@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 from running import free_port
 
@@ -102,8 +103,6 @@ def _short_folder() -> str:
 def _wait_for(address: str) -> None:
     import time
 
-    import httpx
-
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         try:
@@ -145,6 +144,8 @@ def test_a_submitted_pipeline_succeeds_where_bayling_is_not_installed(
     assert "succeeded" in done.stdout + done.stderr
     summary = json.loads((outputs / "smoke" / "summary.json").read_text("utf-8"))
     assert summary["translations"]
+    serving = httpx.get(f"{head.address}/api/serve/applications/", timeout=30).json()
+    assert serving["applications"] == {}, "the cluster is left as it was"
 
     uploaded = [
         package

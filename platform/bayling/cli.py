@@ -278,8 +278,7 @@ def _serve(arguments: argparse.Namespace) -> None:
         except KeyboardInterrupt:
             print("stopping …", file=sys.stderr)
         finally:
-            # On a cluster that was there before, too: this command is the server.
-            if take_down or config.scale.ray_address or os.environ.get("RAY_ADDRESS"):
+            if take_down:
                 serving.shutdown()
 
 

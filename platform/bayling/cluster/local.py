@@ -37,7 +37,7 @@ def connected(scale: ScaleConfig, *others: ScaleConfig) -> Iterator[bool]:
     from this machine only and without a dashboard.
 
     Yields whether what runs on the cluster must be taken down before the block ends: not where
-    the cluster ends with it, nor where an existing one is meant to keep it.
+    the cluster ends with it.
 
     Raises:
         UserError: no Ray cluster answers at the address.
@@ -77,7 +77,7 @@ def connected(scale: ScaleConfig, *others: ScaleConfig) -> Iterator[bool]:
             **common,
         )
     try:
-        yield False
+        yield bool(address)
     finally:
         ray.shutdown()
 

@@ -1,7 +1,6 @@
 """The pipeline's serve stage: bring the champion up, ask it over HTTP, take it down again.
 
-What it proves is the whole way: registry, replica, template, engine, HTTP. On a cluster that
-outlives the command the application is left running.
+What it proves is the whole way: registry, replica, template, engine, HTTP.
 """
 
 from __future__ import annotations

@@ -177,6 +177,8 @@ class Pace:
     def __init__(self, observation: Observation, billed: int, exchange: Exchange) -> None:
         self._observation = observation
         self._billed = billed
+        self._has_prompt = billed > 0
+        """Several answers may have one prompt, which counts once."""
         self._exchange = exchange
         self._first: float | None = None
         self._last = 0.0
@@ -208,7 +210,8 @@ class Pace:
         observation.completion_tokens += tokens
         self._exchange.answer += text
         self._bill()
-        observation.cached_tokens += chunk.cached_tokens
+        if self._has_prompt:
+            observation.cached_tokens += chunk.cached_tokens
         if chunk.timing is not None:
             observation.waiting_s = max(observation.waiting_s, chunk.timing.waiting_s)
         if finish_reason is not None:

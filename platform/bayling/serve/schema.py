@@ -204,13 +204,11 @@ class Usage(BaseModel):
 
 
 def usage(prompt_tokens: int, completion_tokens: int, cached_tokens: int) -> Usage:
-    # Several answers to one prompt each read it, and it counts once.
-    cached = PromptTokensDetails(cached_tokens=min(prompt_tokens, cached_tokens))
     return Usage(
         prompt_tokens=prompt_tokens,
         completion_tokens=completion_tokens,
         total_tokens=prompt_tokens + completion_tokens,
-        prompt_tokens_details=cached,
+        prompt_tokens_details=PromptTokensDetails(cached_tokens=cached_tokens),
     )
 
 
