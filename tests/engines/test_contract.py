@@ -219,6 +219,29 @@ def test_an_answer_in_one_piece_tells_how_long_it_waited_and_took(
     assert behind.waiting_s > min(one.decoding_s for one in running) > behind.decoding_s
 
 
+def test_a_prompt_that_goes_on_from_another_is_answered_alike_and_says_how_much_was_known(
+    engine: Engine, alone: LlamaForCausalLM
+) -> None:
+    async def last(name: str, prompt: list[int]) -> tuple[list[int], int]:
+        ids: list[int] = []
+        known = []
+        async for chunk in engine.generate(name, prompt, Sampling(8)):
+            ids += chunk.ids
+            known.append(chunk.cached_tokens)
+        assert not any(known[:-1]), "it is told with the last chunk"
+        return ids, known[-1]
+
+    rng = random.Random(8)
+    prompt = [rng.randrange(2, 450) for _ in range(300)]
+    answer, known = asyncio.run(last("first", prompt))
+    assert known == 0
+    longer = [*prompt, *answer, *prompt[:20]]
+    answer, known = asyncio.run(last("second", longer))
+    # Whole blocks only, which have up to 128 tokens.
+    assert 128 <= known < len(longer)
+    assert answer == generated_alone(alone, longer, 8)
+
+
 @pytest.mark.parametrize(
     ("prompt", "sampling", "told"),
     [
