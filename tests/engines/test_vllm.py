@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -171,8 +172,12 @@ def test_quantised_weights_are_run_as_they_are(
 
 def cores(owner: int | None = None) -> set[psutil.Process]:
     """The processes of vLLM's scheduler below a process, this one without any."""
-    family = psutil.Process(owner).children(recursive=True)
-    return {one for one in family if "EngineCore" in " ".join(one.cmdline())}
+    found = set()
+    for one in psutil.Process(owner).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # an earlier test's, which has just ended
+            if "EngineCore" in " ".join(one.cmdline()):
+                found.add(one)
+    return found
 
 
 def test_processes_that_are_killed_fail_what_is_in_flight_and_the_health(
