@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bayling.engines.prefixes import BLOCK, Prefixes
+from bayling.engines.prefixes import BLOCK, PrefixCache
 
 pytestmark = pytest.mark.unit
 
@@ -18,12 +18,12 @@ def states(token_ids: list[int]) -> Callable[[int], Tensor]:
     return lambda tokens: torch.tensor(token_ids[:tokens]).repeat(1, 2, 1, 1)[..., None]
 
 
-def keep(prefixes: Prefixes, *texts: list[int]) -> None:
+def keep(prefixes: PrefixCache, *texts: list[int]) -> None:
     for text in texts:
         prefixes.keep(text, states(text))
 
 
-def found(prefixes: Prefixes, prompt: list[int]) -> int:
+def found(prefixes: PrefixCache, prompt: list[int]) -> int:
     """How many tokens are known of it; they are those it begins with."""
     known = prefixes.find(prompt)
     if known is None:
@@ -38,7 +38,7 @@ def text(first: int, length: int) -> list[int]:
 
 
 def test_the_longest_beginning_is_found_and_one_token_is_left_to_read() -> None:
-    prefixes = Prefixes(1000)
+    prefixes = PrefixCache(1000)
     keep(prefixes, text(0, 40), text(0, 100))
     assert found(prefixes, text(0, 200)) == 96
     assert found(prefixes, text(0, 96)) == 80
@@ -48,7 +48,7 @@ def test_the_longest_beginning_is_found_and_one_token_is_left_to_read() -> None:
 
 
 def test_little_of_a_prompt_is_not_worth_its_while() -> None:
-    prefixes = Prefixes(1000)
+    prefixes = PrefixCache(1000)
     keep(prefixes, text(0, 48), text(100, 20))
     assert found(prefixes, [*text(0, 48), *text(500, 144)]) == 48
     assert found(prefixes, [*text(0, 48), *text(500, 145)]) == 0
@@ -57,7 +57,7 @@ def test_little_of_a_prompt_is_not_worth_its_while() -> None:
 
 
 def test_what_was_of_no_use_for_longest_goes_first() -> None:
-    prefixes = Prefixes(3 * 32)
+    prefixes = PrefixCache(3 * 32)
     keep(prefixes, text(0, 32), text(100, 32), text(200, 32))
     assert found(prefixes, text(0, 33)) == 32
     keep(prefixes, text(300, 32))
@@ -66,7 +66,7 @@ def test_what_was_of_no_use_for_longest_goes_first() -> None:
 
 
 def test_a_text_outlives_a_newer_one_with_the_same_beginning() -> None:
-    prefixes = Prefixes(10 * BLOCK)
+    prefixes = PrefixCache(10 * BLOCK)
     shared = text(0, 48)
     keep(prefixes, [*shared, *text(100, 16)], [*shared, *text(200, 16)])
     assert found(prefixes, [*shared, *text(100, 17)]) == 64  # now the newer one
@@ -78,7 +78,7 @@ def test_a_text_outlives_a_newer_one_with_the_same_beginning() -> None:
 
 
 def test_a_text_beyond_all_room_is_not_kept() -> None:
-    prefixes = Prefixes(64)
+    prefixes = PrefixCache(64)
     keep(prefixes, text(0, 32), text(100, 90))
     assert prefixes.tokens == 32
     prefixes.clear()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bayling.engines.cache import Rest, RowCache
-from bayling.engines.prefixes import Prefixes
+from bayling.engines.prefixes import PrefixCache
 from bayling.engines.protocol import Sampling, Scored
 from bayling.engines.sampling import generator, next_tokens, scored
 
@@ -49,7 +49,7 @@ class Batch:
         self.size = 0
         self._model = model
         self._cache = RowCache(model.config.get_text_config().num_hidden_layers, cache_tokens)
-        self._prefixes = Prefixes(kept_tokens)
+        self._prefixes = PrefixCache(kept_tokens)
         self._rngs: list[Random | None] = []
 
         def whole(width: int = 1) -> Tensor:

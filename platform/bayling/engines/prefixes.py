@@ -40,7 +40,7 @@ class _Kept:
     """[layers, 2, key-value heads, tokens, head size]: keys, then values."""
 
 
-class Prefixes:
+class PrefixCache:
     """Of the newest texts, as many as there is room for.
 
     Args:
