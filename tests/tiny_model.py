@@ -15,6 +15,8 @@ from bayling.templates import TEMPLATES
 
 CONTEXT = 32768
 """Long enough for an answer that is still being made when a test has left."""
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+"""Where the tests of engines compute."""
 SENTENCES = (
     "Provide the German translation for this sentence: 21 March 2024",
     "提供这句话的德语翻译：二〇二四年三月二十一日",

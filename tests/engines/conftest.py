@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_model import make_model
+from tiny_model import DEVICE, make_model
 from transformers import LlamaForCausalLM
 
 from bayling import engines
@@ -26,7 +26,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session", params=ENGINES, ids=lambda name: name.value)
 def engine(request: pytest.FixtureRequest, model_folder: Path) -> Iterator[Engine]:
     """Answers four requests at a time."""
-    options = EngineOptions(dtype="float32", max_batch=4, threads=1)
+    options = EngineOptions(device=DEVICE, dtype="float32", max_batch=4, threads=1)
     engine = engines.load(request.param, model_folder, options)
     yield engine
     engine.close()

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_model import DEVICE
 from transformers import LlamaForCausalLM
 
 from bayling.engines.loading import load_model
@@ -22,7 +23,7 @@ from bayling.engines.transformers import TransformersEngine
 from bayling.errors import UserError
 
 Prompts = list[list[int]]
-SMALL = EngineOptions(dtype="float32", max_batch=4, threads=1)
+SMALL = EngineOptions(device=DEVICE, dtype="float32", max_batch=4, threads=1)
 
 
 def test_a_failed_step_fails_its_requests_and_the_engine_goes_on(
@@ -79,7 +80,7 @@ def test_closing_fails_what_is_in_flight(model_folder: Path, prompts: Prompts) -
 
 
 def test_bfloat16_generates_on_a_cpu(model_folder: Path, prompts: Prompts) -> None:
-    engine = TransformersEngine(model_folder, replace(SMALL, dtype="bfloat16"))
+    engine = TransformersEngine(model_folder, replace(SMALL, device="cpu", dtype="bfloat16"))
     answers = engine.generate_all(prompts, Sampling(12, temperature=0.5, seed=1))
     assert [len(answer.ids) for answer in answers] == [12] * len(prompts)
     engine.close()

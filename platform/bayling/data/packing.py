@@ -121,7 +121,7 @@ def write_shard(conversations: list[Item], length: int, folder: Path) -> Packed:
         for index in group:
             item = conversations[index]
             encoded = item.encoded
-            ids = np.asarray(encoded.ids, dtype=np.uint32)
+            ids = np.asarray(encoded.ids, dtype=np.int32)
             end = start + len(ids)
             arrays["input_ids"][row, start:end] = ids
             arrays["labels"][row, start:end] = np.where(encoded.supervised, ids, IGNORED)
