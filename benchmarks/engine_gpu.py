@@ -30,7 +30,7 @@ import statistics
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -216,7 +216,9 @@ def compare_answers(folder: Path, vocabulary: int) -> float:
     return sum(a == b for a, b in zip(ours, alone, strict=True)) / len(again)
 
 
-def measure(size: Size, rounds: int, new_tokens: int, folder: Path) -> dict[str, Any]:
+def measure(
+    size: Size, at_once_each: Sequence[int], rounds: int, new_tokens: int, folder: Path
+) -> dict[str, Any]:
     rng = random.Random(1)
     ways = Ways(folder, "bfloat16", new_tokens)
     speeds: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
@@ -239,7 +241,7 @@ def measure(size: Size, rounds: int, new_tokens: int, folder: Path) -> dict[str,
                     raise
                 print(f"{size.name} {name} does not run here: {error!r}"[:400], flush=True)
                 del named[name]
-        for at_once in AT_ONCE:
+        for at_once in at_once_each:
             for load, (length, turns) in LOADS.items():
                 for _ in range(rounds):
                     for name, way in named.items():
@@ -283,8 +285,8 @@ def main() -> None:
             if size.name != "8B":
                 found["same_answers"] = compare_answers(Path(folder), size.config.vocab_size)
                 print(f"{size.name} same answers as alone: {found['same_answers']:.0%}", flush=True)
-            new_tokens = 8 if arguments.smoke else 64
-            found |= measure(size, arguments.rounds, new_tokens, Path(folder))
+            new_tokens, at_once = (8, (1, 4)) if arguments.smoke else (64, AT_ONCE)
+            found |= measure(size, at_once, arguments.rounds, new_tokens, Path(folder))
             result[size.name] = found
     if arguments.json:
         name = torch.cuda.get_device_name(0) if DEVICE == "cuda" else "none"

@@ -28,6 +28,18 @@ def test_the_gpu_benchmark_runs_on_a_tiny_network_without_a_gpu(tmp_path: Path) 
     assert result["figures"]["bayling_full"]["mfu"] > 0
 
 
+def test_the_engine_on_a_gpu_is_compared_without_one_too(tmp_path: Path) -> None:
+    file = tmp_path / "engine.json"
+    done = _run(BENCHMARKS / "engine_gpu.py", "--smoke", "--rounds", "1", "--json", file)
+    assert done.returncode == 0, done.stdout + done.stderr
+    figures = json.loads(file.read_text("utf-8"))["figures"]["tiny"]
+    assert figures.pop("same_answers") == 1.0
+    assert figures.keys() == {f"{load} x{n}" for load in ("32", "512", "turns") for n in (1, 4)}
+    for found in figures.values():
+        assert found["over_generate"] > 0
+        assert found["over_continuous"] > 0
+
+
 def test_the_cpu_benchmark_explains_itself() -> None:
     done = _run(BENCHMARKS / "train.py", "--help")
     assert done.returncode == 0, done.stderr

@@ -13,7 +13,16 @@ from bayling.registry.curve import Curve
 from bayling.scale import Device
 from bayling.shape import Shape
 from bayling.stage import Context, Manifest, read_json
-from bayling.train import checkpoint, events, export, fitting, layout, placement, preflight
+from bayling.train import (
+    checkpoint,
+    events,
+    export,
+    fitting,
+    layout,
+    placement,
+    preflight,
+    setup,
+)
 from bayling.train.batches import Order, PackedTokens
 from bayling.train.config import TrainConfig
 from bayling.train.exporting import export_checkpoint
@@ -103,6 +112,7 @@ def _fit(settings: Settings, context: Context) -> None:
 
     scale, train = context.scale, settings.train
     cpu = scale.device is Device.cpu
+    variables = setup.environment(scale.device)
     least = scale.min_workers or scale.workers
     failures = train.max_failures
     if train.micro_batch is None:
@@ -122,6 +132,8 @@ def _fit(settings: Settings, context: Context) -> None:
             name="ray",
             storage_path=str(context.folder),
             callbacks=[watch_failures(train.max_failures)],
+            # Ray chooses the worker's GPU before our function begins.
+            worker_runtime_env={"env_vars": variables} if variables else None,
             failure_config=ray.train.FailureConfig(
                 max_failures=failures, max_preemption_failures=train.max_preemptions
             ),
