@@ -12,6 +12,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,9 @@ _WORD = re.compile(
     r"\U00020000-\U0003ffff]|[^\W_]+"
 )
 Hashes = npt.NDArray[np.uint64]
+_FACTOR = np.uint64(0x9E3779B97F4A7C15)
+_AT_ONCE = 10_000
+"""Texts of test sets."""
 
 
 def words(text: str) -> list[str]:
@@ -46,8 +50,11 @@ class TestTexts:
 
     @staticmethod
     def of(texts: Iterable[str], ngram: int) -> TestTexts:
-        found = np.concatenate([np.zeros(0, np.uint64), *(_hashes(one, ngram) for one in texts)])
-        return TestTexts(np.unique(found), ngram)
+        left = iter(texts)
+        found = [np.zeros(0, np.uint64)]
+        while some := list(islice(left, _AT_ONCE)):
+            found.append(_hashes(some, ngram)[0])
+        return TestTexts(np.unique(np.concatenate(found)), ngram)
 
     def write(self, path: Path) -> None:
         np.save(path, self.places)
@@ -72,23 +79,27 @@ class TestTexts:
         """Indices of the texts that share something."""
         if not len(self.places):
             return []
-        each = [_hashes(text, self.ngram) for text in texts]
-        owner = np.repeat(np.arange(len(each)), [len(one) for one in each])
-        everything = np.concatenate([np.zeros(0, np.uint64), *each])
-        place = np.searchsorted(self.places, everything)
+        hashes, owner = _hashes(texts, self.ngram)
+        place = np.searchsorted(self.places, hashes)
         place[place == len(self.places)] = 0
-        shared = self.places[place] == everything
+        shared = self.places[place] == hashes
         return [int(index) for index in np.unique(owner[shared])]
 
 
-def _hashes(text: str, ngram: int) -> Hashes:
-    """Of all `ngram` words in a row; of the whole text where it has fewer."""
-    found = words(text)
-    if not found:
-        return np.zeros(0, np.uint64)
-    number = max(1, len(found) - ngram + 1)
-    digests = (
-        xxhash.xxh3_64_intdigest("\0".join(found[first : first + ngram]).encode())
-        for first in range(number)
-    )
-    return np.fromiter(digests, np.uint64, number)
+def _hashes(texts: Sequence[str], ngram: int) -> tuple[Hashes, npt.NDArray[np.int64]]:
+    """Of all `ngram` words in a row of each text, or of the whole of a text that has fewer; and the
+    index of the text that each belongs to."""
+    found = [words(text) for text in texts]
+    counts = np.array([len(one) for one in found], np.int64)
+    digest = xxhash.xxh3_64_intdigest
+    flat = np.fromiter((digest(word.encode()) for one in found for word in one), np.uint64)
+    # A polynomial over the words' hashes: all rows of words of all texts at a time.
+    rows = np.zeros(max(0, len(flat) - ngram + 1), np.uint64)
+    for ahead in range(ngram):
+        rows = rows * _FACTOR + flat[ahead : ahead + len(rows)]
+    owner = np.repeat(np.arange(len(texts)), counts)[: len(rows)]
+    ends = np.cumsum(counts)
+    whole = np.arange(len(rows)) + ngram <= ends[owner]
+    short = np.flatnonzero((counts > 0) & (counts < ngram))
+    alone = np.array([digest("\0".join(found[index]).encode()) for index in short], np.uint64)
+    return np.concatenate([rows[whole], alone]), np.concatenate([owner[whole], short])

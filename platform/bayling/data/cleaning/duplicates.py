@@ -63,10 +63,11 @@ class Signatures:
             np.save(folder / f"{name}.npy", getattr(self, name))
 
 
-def sign(batch: Batch, register: str = "") -> Signatures:
+def sign(batch: Batch, register: str = "", *, near: bool = True) -> Signatures:
     """The signatures of pairs of one direction.
 
     Args:
+        near: whether near duplicates will be looked for.
         register: of all of them, where the data says it. Pairs of different ones are no near
             duplicates: how little they differ in is what can be learnt from them.
     """
@@ -87,9 +88,10 @@ def sign(batch: Batch, register: str = "") -> Signatures:
         for side, language, text in zip(sides, others, joined, strict=True):
             side[index] = _hash(f"{language}\0{text}")
         pair[index] = _hash("\0\0".join(joined))
-        if sum(map(len, plain)) > _FEW:
+        if near and sum(map(len, plain)) > _FEW:
             made = RMinHash(num_perm=PERMUTATIONS, seed=_SEED)
-            made.update([register + shingle for text in joined for shingle in _shingles(text)])
+            shingles = [shingle for text in joined for shingle in _shingles(text)]
+            made.update([register + one for one in shingles] if register else shingles)
             minhash[index] = made.digest()
     return Signatures(pair, sides[0], sides[1], minhash)
 
@@ -159,7 +161,7 @@ class Corpus:
     def exact(self, part: int) -> Repeats:
         """Pairs whose hash falls in a slice and that an earlier pair equals."""
         keys, places = self._slice("pair", part)
-        first = _firsts(keys)
+        first = firsts(keys)
         later = first != np.arange(len(keys))
         return self._repeats(places[later], places[first[later]])
 
@@ -170,7 +172,7 @@ class Corpus:
         for _ in range(_COMPARED):
             # Of those that agree in the band, the first is what the others are compared with. It
             # stays, and those that differ from it go into the next round.
-            first = _firsts(keys)
+            first = firsts(keys)
             later = np.flatnonzero(first != np.arange(len(keys)))
             if not len(later):
                 break
@@ -195,7 +197,7 @@ class Corpus:
     def boilerplate(self, side: str, part: int, most: int) -> Repeats:
         """Pairs of a slice whose `side` stands beside more than `most` different sentences."""
         keys, places = self._slice(side, part)
-        first = _firsts(keys)
+        first = firsts(keys)
         other = self._at("target" if side == "source" else "source", places)
         # Different sentences beside one: a sentence said twice alike is a duplicate.
         pairs = np.unique(np.stack([first, other.view(np.int64)], axis=1), axis=0)
@@ -239,7 +241,7 @@ class Corpus:
         return Repeats(owner, gone - self._first[owner], other, kept - self._first[other])
 
 
-def _firsts(keys: Hashes) -> Places:
+def firsts(keys: Hashes) -> Places:
     """For sorted keys, the place of the first that equals each."""
     new = np.concatenate([[True], keys[1:] != keys[:-1]])[: len(keys)]
     places: Places = np.flatnonzero(new)[np.cumsum(new) - 1]
