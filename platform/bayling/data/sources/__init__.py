@@ -4,6 +4,7 @@ from bayling.data.sources.config import SourceConfig, source_config, source_conf
 from bayling.data.sources.gathering import Part
 from bayling.data.sources.rows import Pair, Parallel, Place, Question, Rejected, Row, Talk
 from bayling.data.sources.source import Source, open_source
+from bayling.data.sources.stretches import is_large
 
 __all__ = [
     "Pair",
@@ -16,6 +17,7 @@ __all__ = [
     "Source",
     "SourceConfig",
     "Talk",
+    "is_large",
     "open_source",
     "source_config",
     "source_configs",

@@ -12,7 +12,7 @@ from bayling.data.sources import arrow, objects, records, tables
 from bayling.data.sources.addresses import name_of
 from bayling.data.sources.columns import columns_of
 from bayling.data.sources.config import SourceConfig
-from bayling.data.sources.opening import Head, head
+from bayling.data.sources.opening import Head, Stretch, head
 from bayling.data.sources.rows import Rejected
 from bayling.data.sources.tables import Dialect
 from bayling.errors import UserError
@@ -117,8 +117,12 @@ def look(address: str, config: SourceConfig) -> Layout:
     return Layout(shown, stored, f"{why}; {said}", packed, encoding, how, columns)
 
 
-def read_records(layout: Layout, address: str) -> Iterator[tuple[int, Any]]:
+def read_records(
+    layout: Layout, address: str, stretch: Stretch | None = None
+) -> Iterator[tuple[int, Any]]:
     """The records of a file with their lines or rows; some may be `Rejected` already."""
+    if stretch is not None:
+        return objects.json_lines(address, stretch)
     return _records(layout.stored, address, layout.dialect)
 
 

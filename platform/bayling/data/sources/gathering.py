@@ -13,6 +13,7 @@ from bayling.data.sources.columns import direction_in, language_of
 from bayling.data.sources.config import SourceConfig
 from bayling.data.sources.formats import Layout, UnknownFormat, look
 from bayling.data.sources.lines import groups
+from bayling.data.sources.opening import Stretch
 from bayling.errors import UserError
 
 _STRUCTURED = (".json", ".jsonl", ".ndjson", ".tsv", ".csv", ".parquet", ".arrow", ".tmx", ".xml")
@@ -31,6 +32,8 @@ class Part:
     """Of aligned files one each."""
     layout: Layout | None = None
     """Of a file that was looked at. Of many some are only looked at when they are read."""
+    stretches: tuple[Stretch, ...] = ()
+    """What is read of each file, where that is not all."""
 
     @property
     def name(self) -> str:

@@ -9,8 +9,9 @@ from typing import cast
 
 from bayling.data.sources.addresses import folder_of, name_of
 from bayling.data.sources.columns import named_in
-from bayling.data.sources.opening import Broken, lines
+from bayling.data.sources.opening import Broken, Stretch, lines
 from bayling.data.sources.rows import Parallel, Place, Rejected, rejected
+from bayling.data.sources.stretches import in_stretches
 from bayling.errors import UserError
 
 _SIDE = re.compile(r"[-_](?:src|ref|source|reference|tgt|trg|target)$")
@@ -18,17 +19,24 @@ _STR = {str}
 
 
 def aligned(
-    files: Sequence[str], tags: Sequence[str], register: str | None = None
+    files: Sequence[str],
+    tags: Sequence[str],
+    register: str | None = None,
+    stretches: Sequence[Stretch] = (),
 ) -> Iterator[Parallel | Rejected]:
     """The sentences of aligned files, in all their languages.
+
+    Args:
+        stretches: of each file one, of the same lines; without, all is read.
 
     Raises:
         UserError: a file cannot be opened or unpacked, or they have different numbers of lines;
             the message names the files and the numbers.
     """
     first = files[0]
-    readers = [lines(file) for file in files]
-    for number, texts in enumerate(zip_longest(*readers), 1):
+    readers = [lines(file, stretch) for file, stretch in zip_longest(files, stretches)]
+    start = stretches[0].first if stretches else 1
+    for number, texts in enumerate(zip_longest(*readers), start):
         if _STR.issuperset(map(type, texts)):
             whole = cast(tuple[str, ...], texts)
             yield Parallel(dict(zip(tags, whole, strict=True)), Place(first, number), register)
@@ -45,6 +53,22 @@ def aligned(
                 if isinstance(text, Broken)
             )
             yield rejected(file, number, broken.reason, broken.text)
+
+
+def split(files: Sequence[str], each: int) -> list[tuple[Stretch, ...]]:
+    """Aligned files in stretches of so many lines, or nothing where one of them cannot be split.
+
+    Raises:
+        UserError: as `aligned` does.
+    """
+    found = [in_stretches(file, each) for file in files]
+    known = [one for one in found if one is not None]
+    if len(known) < len(files):
+        return []
+    counts = [one.total for one in known]
+    if len(set(counts)) > 1:
+        raise UserError(_unequal(files, counts))
+    return list(zip(*(one.stretches for one in known), strict=True))
 
 
 def groups(files: Sequence[str]) -> tuple[list[tuple[str, ...]], dict[str, str]]:

@@ -6,20 +6,20 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from bayling.data.sources.opening import BROKEN, Broken, lines, stream
+from bayling.data.sources.opening import BROKEN, Broken, Stretch, lines, stream
 from bayling.data.sources.rows import rejected
 from bayling.errors import UserError
 from bayling.storage import one_line
 
 
-def json_lines(address: str) -> Iterator[tuple[int, Any]]:
-    """One record a line; empty lines are passed over.
+def json_lines(address: str, stretch: Stretch | None = None) -> Iterator[tuple[int, Any]]:
+    """One record a line, of the whole file or of a stretch; empty lines are passed over.
 
     Raises:
         UserError: the file cannot be opened or unpacked.
     """
     decode = json.JSONDecoder().decode
-    for number, line in enumerate(lines(address), 1):
+    for number, line in enumerate(lines(address, stretch), stretch.first if stretch else 1):
         if isinstance(line, Broken):
             yield number, rejected(address, number, line.reason, line.text)
             continue

@@ -48,6 +48,18 @@ class Broken:
 
 
 @dataclass(frozen=True)
+class Stretch:
+    """Lines of a file that follow each other."""
+
+    first: int
+    """The number of its first line, from 1."""
+    begin: int
+    """Bytes before it."""
+    end: int
+    """Bytes up to the end of its last line."""
+
+
+@dataclass(frozen=True)
 class Head:
     """The beginning of a file."""
 
@@ -65,7 +77,7 @@ def head(address: str) -> Head:
     Raises:
         UserError: it is not there or cannot be read, or what it is packed in is damaged.
     """
-    chunks = _raw(address)
+    chunks = raw(address)
     first = next(chunks, b"")
     packed_in = compression(first)
     unpacked = _unpacked(_again(first, chunks), packed_in, address)
@@ -79,15 +91,18 @@ def head(address: str) -> Head:
     return Head(found[:HEAD], len(found) <= HEAD, packed_in, encoding)
 
 
-def lines(address: str) -> Iterator[str | Broken]:
+def lines(address: str, stretch: Stretch | None = None) -> Iterator[str | Broken]:
     """The lines of a text, without their ends. An end after the last one makes no further line.
+
+    Args:
+        stretch: those alone, of a file that is UTF-8 and not packed.
 
     Raises:
         UserError: the file is not there or cannot be read, or what it is packed in is damaged.
     """
     rest = b""
     too_long = False
-    for chunk in _text(address):
+    for chunk in _text(address, stretch):
         cut = chunk.rfind(b"\n")
         if cut < 0:
             rest += chunk
@@ -156,27 +171,38 @@ def missing(address: str) -> str:
     return f"there is no {address}: check the path, or put a glob in quotes"
 
 
-def _text(address: str) -> Iterator[bytes]:
-    """Unpacked, in UTF-8 without a byte order mark; broken bytes are still in it."""
-    unpacked = _bytes(address)
-    start = next(unpacked, b"")
-    return _utf8(_again(start, unpacked), _encoding(start))
+def raw(address: str, stretch: Stretch | None = None) -> Iterator[bytes]:
+    """A file's bytes as they are, or those of a stretch.
 
-
-def _bytes(address: str) -> Iterator[bytes]:
-    chunks = _raw(address)
-    first = next(chunks, b"")
-    return _unpacked(_again(first, chunks), compression(first), address)
-
-
-def _raw(address: str) -> Iterator[bytes]:
+    Raises:
+        UserError: it is not there or cannot be read.
+    """
+    begin, left = (stretch.begin, stretch.end - stretch.begin) if stretch else (0, 2**62)
     with explained(address, missing(address)):
         files, path = file_system(address)
         # In one go: not every web server gives parts of a file, nor says how long it is.
         whole = {"block_size": 0} if address.startswith(("http://", "https://")) else {}
         with files.open(path, "rb", **whole) as file:
-            while chunk := file.read(_READ):
+            if begin:
+                file.seek(begin)
+            while left and (chunk := file.read(min(_READ, left))):
+                left -= len(chunk)
                 yield chunk
+
+
+def _text(address: str, stretch: Stretch | None = None) -> Iterator[bytes]:
+    """Unpacked, in UTF-8 without a byte order mark; broken bytes are still in it."""
+    unpacked = raw(address, stretch) if stretch else _bytes(address)
+    if stretch and stretch.begin:
+        return unpacked
+    start = next(unpacked, b"")
+    return _utf8(_again(start, unpacked), _encoding(start))
+
+
+def _bytes(address: str) -> Iterator[bytes]:
+    chunks = raw(address)
+    first = next(chunks, b"")
+    return _unpacked(_again(first, chunks), compression(first), address)
 
 
 def _again(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:

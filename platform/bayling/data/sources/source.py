@@ -14,8 +14,10 @@ from bayling.data.sources.config import SourceConfig
 from bayling.data.sources.direction import direction, named
 from bayling.data.sources.formats import Layout, form_of, look, read_records
 from bayling.data.sources.gathering import Gathered, Part, gather, matching
+from bayling.data.sources.opening import Stretch
 from bayling.data.sources.records import AnyRow, Reading
 from bayling.data.sources.rows import Pair, Parallel, Rejected, Row, rejected
+from bayling.data.sources.stretches import in_stretches
 from bayling.errors import UserError
 
 _SAMPLE = 200
@@ -39,6 +41,22 @@ class Source:
     def kind(self) -> str:
         """pairs, conversations or questions."""
         return self.layout.kind
+
+    def split(self, part: Part, each: int) -> list[Part]:
+        """A part in several of `each` lines that can be read side by side, or as it is.
+
+        Raises:
+            UserError: the file is gone, or aligned files differ in lines.
+        """
+        layout = self._layout_of(part)
+        found: list[tuple[Stretch, ...]] = []
+        if layout.stored == "lines":
+            found = lines.split(part.files, each)
+        elif layout.stored == "jsonl" and (whole := in_stretches(part.name, each)):
+            found = [(stretch,) for stretch in whole.stretches]
+        if len(found) < 2:
+            return [part]
+        return [replace(part, layout=layout, stretches=some) for some in found]
 
     def rows(self, part: Part) -> Iterator[Row]:
         """The rows of one of the files, in its order, in memory that does not grow with it.
@@ -151,7 +169,7 @@ def _rows(
 ) -> Iterator[AnyRow]:
     file = part.name
     if layout.stored == "lines":
-        return lines.aligned(part.files, part.languages, config.register)
+        return lines.aligned(part.files, part.languages, config.register, part.stretches)
     if layout.stored == "tmx":
         return tmx.units(file, config.register)
     if config.direction is None and len(languages) == 2 and (said := named(file)):
@@ -160,7 +178,8 @@ def _rows(
     if layout.format == "terminology":
         return tables.terminology(file, languages)
     reading = Reading(languages, layout.columns, config.register)
-    return records.read(form_of(layout), read_records(layout, file), file, reading)
+    found = read_records(layout, file, *part.stretches)
+    return records.read(form_of(layout), found, file, reading)
 
 
 def _languages(found: Gathered, config: SourceConfig) -> tuple[str, ...]:
