@@ -56,8 +56,8 @@ class Here(Passes):
         self._order = order
 
     def each(self, what: str, items: Any, work: Any) -> list[Any]:
-        made = {item: work(item) for item in self._order(list(items))}
-        return [made[item] for item in items]
+        made = {at: work(items[at]) for at in self._order(list(range(len(items))))}
+        return [made[at] for at in range(len(items))]
 
 
 def conversations(

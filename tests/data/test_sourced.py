@@ -11,15 +11,19 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from running import Recorder
 
 from bayling.config import Config, compose
-from bayling.data import sourced, tables
-from bayling.data.making import Making
+from bayling.data import gathering, heldout, sourced, tables
+from bayling.data.gathering import Gathering, Piece
+from bayling.data.making import HELD_OUT, Making
 from bayling.data.passes import Passes
 from bayling.data.run import digest
 from bayling.data.sourced import Sourced
@@ -181,32 +185,94 @@ def test_the_mixture_is_as_configured(made: Made) -> None:
 
 
 def test_other_workers_in_another_order_make_the_same_bytes(made: Made, tmp_path: Path) -> None:
-    from types import SimpleNamespace
-    from typing import Any
+    config = made.config
+    found, digest_of_tests = gather_backwards(config, tmp_path)
+    assert digest_of_tests == made.manifest.results["heldout_digest"]
+    shutil.copytree(made.folder / "tokenizer", tmp_path / "tokenizer")
+    making = Making(config.data, config.seed, tmp_path)
+    tokens = Tokens(config.data, config.model, tmp_path)
+    for number in reversed(range(len(found.names))):
+        name = found.names[number]
+        making.from_rows(number, name, found.uses, tmp_path / sourced.HELD_OUT)
+        tokens.pack(number)
+    for part in ("pairs", "talks", "quarantine", "conversations", "packed"):
+        assert digest(tmp_path / part) == digest(made.folder / part), part
 
-    from bayling.data import heldout
+
+def test_large_files_are_read_in_stretches_and_nothing_else_is_different(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Piece] = []
+    one_by_one = Gathering.read
+
+    def recorded(work: Gathering, piece: Piece) -> Any:
+        read.append(piece)
+        return one_by_one(work, piece)
+
+    monkeypatch.setattr(Gathering, "read", recorded)
+    monkeypatch.setattr(sourced, "is_large", lambda file: not file.endswith(".json"))
+    monkeypatch.setattr(gathering, "_AT_A_TIME", 1)
+    size = 70
+    config = replace(made.config, data=replace(made.config.data, partition_size=size))
+    _, digest_of_tests = gather_backwards(config, tmp_path)
+    lines = PAIRS // size + 1
+    assert Counter(Path(piece.part.name).stem for piece in read)["x"] == lines
+    assert digest_of_tests == made.manifest.results["heldout_digest"]
+    again = replace(made, folder=tmp_path)
+    assert again.pairs == made.pairs
+    place = attrgetter("file", "line", "step")
+    before = [one for one in made.quarantine if one.step != HELD_OUT]  # by the next pass
+    assert sorted(map(place, again.quarantine)) == sorted(map(place, before))
+
+
+def test_another_language_is_asked_for_that_lies_in_another_file(
+    made: Made, tmp_path: Path
+) -> None:
+    """Files of two languages each, as OPUS has them: no partition has both translations."""
+    known = [set(locale_of(tag).territories) for tag in WORDS]
+    codes = sorted(code for code in set.intersection(*known) if code.isalpha())
+    lists = [random.Random(number).sample(codes, 6) for number in range(60)]
+    for language in ("de", "zh"):
+        for tag in ("en", language):
+            text = "\n".join(line(tag, one) for one in lists)
+            (tmp_path / f"{language}.{tag}").write_text(text, "utf-8")
+    sources = ",".join(
+        f"{{path:[{tmp_path}/{one}.en,{tmp_path}/{one}.{one}]}}" for one in ("de", "zh")
+    )
+    data = compose(
+        [
+            *overrides(tmp_path, tmp_path),
+            f"data.sources=[{sources}]",
+            "data.decontaminate=[]",
+            "data.heldout_per_direction=1",
+            "data.mixture.tasks.translate=0",
+            "data.mixture.tasks.constrained=0",
+            "data.mixture.tasks.interactive=1",
+        ]
+    )
+    folder = tmp_path / "stage"
+    found, _ = gather_backwards(data, folder)
+    assert len({name.split("-")[0] for name in found.names}) == len(found.names) == 2
+    making = Making(data.data, data.seed, folder)
+    for number, name in enumerate(found.names):
+        making.from_rows(number, name, found.uses, folder / sourced.HELD_OUT)
+    rows = replace(made, folder=folder).conversations
+    asked = [row for row in rows if any("Chinese" in one.content for one in row.messages[2:])]
+    assert any({"en", "de"} == {row.source_lang, row.target_lang} for row in asked)
+
+
+def gather_backwards(config: Config, folder: Path) -> tuple[Sourced, str]:
+    """What came of the sources, and the digest of the tests, without Ray and from the end."""
 
     class Backwards(Passes):
         def each(self, what: str, items: Any, work: Any) -> list[Any]:
             return [work(item) for item in reversed(items)][::-1]
 
-    config = made.config
     context: Any = SimpleNamespace(
-        folder=tmp_path, seed=config.seed, report=lambda *_: None, note=lambda _: None
+        folder=folder, seed=config.seed, report=lambda *_: None, note=lambda _: None
     )
     tests = heldout.build(config.data, config.seed)
-    gathered = sourced.gather(config.data, context, tests, Backwards(context))
-    assert isinstance(gathered, Sourced)
-    assert tests.digest == made.manifest.results["heldout_digest"]
-    shutil.copytree(made.folder / "tokenizer", tmp_path / "tokenizer")
-    making = Making(config.data, config.seed, tmp_path)
-    tokens = Tokens(config.data, config.model, tmp_path)
-    for number in reversed(range(len(gathered.names))):
-        name = gathered.names[number]
-        making.from_rows(number, name, gathered.uses, tmp_path / sourced.HELD_OUT)
-        tokens.pack(number)
-    for part in ("pairs", "talks", "quarantine", "conversations", "packed"):
-        assert digest(tmp_path / part) == digest(made.folder / part), part
+    return sourced.gather(config.data, context, tests, Backwards(context)), tests.digest
 
 
 def test_the_card_tells_where_it_came_from_and_is_in_mlflow(made: Made) -> None:

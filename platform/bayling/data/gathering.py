@@ -1,11 +1,13 @@
 """From the files of all sources to clean tables, partition by partition.
 
-Four passes, each of independent tasks that read and write files and give back counts:
+Passes, each of independent tasks that read and write files and give back counts:
 
-1. *read*: a file's rows, cut into partitions; what cannot be read goes to the quarantine.
+1. *read*: the rows of a file, or of a stretch of a large one, cut into partitions; what cannot be
+   read goes to the quarantine.
 2. *clean*: pairs and conversations each by themselves; signatures for the next pass.
 3. *look*: what is there more than once, by slices of the signatures.
 4. *settle*: the repeats leave the partitions; rows are counted, and candidates for tests chosen.
+5. *link* and *fetch*: what one partition has of another's sentences, for who asks for them again.
 
 What a partition holds depends on the sources, the configuration and the seed alone.
 """
@@ -17,9 +19,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-from bayling.data import general, tables
+from bayling.data import general, links, tables
 from bayling.data.cleaning import duplicates
 from bayling.data.cleaning.contamination import TestTexts
 from bayling.data.cleaning.duplicates import BANDS, BOILERPLATE, EXACT, NEAR, Corpus, Signatures
@@ -28,15 +29,20 @@ from bayling.data.cleaning.text import normalise
 from bayling.data.config import PIVOTS, DataConfig
 from bayling.data.mixture import Stratum, draw
 from bayling.data.sources import Pair as PairRead
-from bayling.data.sources import Rejected, Row, Source, Talk
+from bayling.data.sources import Part, Rejected, Row, Source, Talk
 from bayling.data.tables import Pair, Quarantined
 from bayling.templates import Conversation
 
 PAIRS, TALKS, QUARANTINE = "pairs", "talks", "quarantine"
+SIBLINGS = "siblings"
+"""Of partitions, the pairs of others that say the same in another way."""
 _RAW, _CLEAN, _SIGNATURES, _REPEATS = "raw", "clean", "signatures", "repeats"
-PASSING = (_RAW, _CLEAN, _SIGNATURES, _REPEATS)
+_KEYS, _LINKS = "keys", "links"
+PASSING = (_RAW, _CLEAN, _SIGNATURES, _REPEATS, _KEYS, _LINKS)
 """Folders that are needed no more when all is settled."""
 _TESTS = "tests.npy"
+_AT_A_TIME = 50_000
+"""Lines of a large file that are read in one task: seconds of work."""
 OTHER_LANGUAGE, CONTAMINATED = "other language", "contaminated"
 WITHOUT_PIVOT = "without en or zh"
 
@@ -60,6 +66,17 @@ class Look:
 
 
 @dataclass(frozen=True)
+class Piece:
+    """What is read in one task."""
+
+    number: int
+    """From 0, over all sources."""
+    source: int
+    """Its place among the sources."""
+    part: Part
+
+
+@dataclass(frozen=True)
 class Settled:
     """What is left of a partition."""
 
@@ -78,22 +95,27 @@ class Gathering:
     folder: Path
     sources: tuple[Source, ...]
 
-    @property
-    def files(self) -> list[tuple[Source, Any]]:
-        """Of all sources, in order."""
-        return [(source, file) for source in self.sources for file in source.files]
+    def parts(self) -> list[Piece]:
+        """The files of all sources, in order, each as a whole."""
+        every = [(at, part) for at, one in enumerate(self.sources) for part in one.files]
+        return [Piece(number, at, part) for number, (at, part) in enumerate(every)]
+
+    def split(self, whole: Piece) -> list[Part]:
+        """A large file, or several that are aligned, in parts that whole partitions come of."""
+        lines = self.config.partition_size * max(1, _AT_A_TIME // self.config.partition_size)
+        return self.sources[whole.source].split(whole.part, lines)
 
     def tests(self, texts: Iterable[str]) -> None:
         """Keep what the test sets hold, for `clean`."""
         TestTexts.of(texts, self.config.cleaning.shared_ngram).write(self.folder / _TESTS)
 
-    def read(self, number: int) -> tuple[list[str], dict[str, int]]:
-        """Cut one file into partitions; returns their names, and counts of rows."""
-        source, file = self.files[number]
+    def read(self, piece: Piece) -> tuple[list[str], dict[str, int]]:
+        """Cut a piece into partitions; returns their names, and counts of rows."""
+        source, number = self.sources[piece.source], piece.number
         counts: Counter[str] = Counter()
         cut = _Cut()
         names: list[str] = []
-        for row in source.rows(file):
+        for row in source.rows(piece.part):
             if isinstance(row, PairRead) and self._without_pivot(row):
                 counts[WITHOUT_PIVOT] += 1
                 continue
@@ -117,7 +139,8 @@ class Gathering:
         self._quarantine(name, "cleaning", [*victims, *more])
         tables.write_pairs(self.folder / _CLEAN / name, pairs)
         tables.write_conversations(self.folder / _CLEAN / f"talks-{name}", talks)
-        _signatures(pairs, talks).write(self.folder / _SIGNATURES / name)
+        near = NEAR not in self.config.cleaning.skip
+        _signatures(pairs, talks, near).write(self.folder / _SIGNATURES / name)
         return dict(Counter(one.step for one in (*victims, *more)))
 
     def looks(self, names: list[str]) -> list[Look]:
@@ -158,6 +181,7 @@ class Gathering:
         talks = [talk for row, talk in enumerate(talks, len(pairs)) if row not in gone]
         self._quarantine(name, "repeats", victims)
         tables.write_pairs(self.folder / PAIRS / name, left)
+        links.write_keys(self._keys(name), left)
         tables.write_conversations(self.folder / TALKS / name, talks)
         rows = Counter(
             [
@@ -168,6 +192,33 @@ class Gathering:
         return Settled(
             dict(rows), self._candidates(left), dict(Counter(one.step for one in victims))
         )
+
+    def slices(self, names: list[str]) -> range:
+        """Of the search for what is said in another way; none where nobody asks for it."""
+        wanted = self.config.mixture.tasks.interactive and len(names) > 1
+        return range(links.slices([self._keys(name) for name in names]) if wanted else 0)
+
+    def link(self, part: int, names: list[str]) -> None:
+        """Search one slice, and write what was found."""
+        paths = [self._keys(name) for name in names]
+        links.look(paths, part, links.slices(paths), self._links(part))
+
+    def fetch(self, name: str, names: list[str], slices: range) -> None:
+        """Write what other partitions have of the sentences of one."""
+        found = links.elsewhere(map(self._links, slices), names.index(name))
+        pairs = [
+            pair
+            for of, rows in found.items()
+            for pair in tables.pairs_at(self.folder / PAIRS / names[of], rows)
+        ]
+        if pairs:
+            tables.write_pairs(self.folder / SIBLINGS / name, pairs)
+
+    def _keys(self, name: str) -> Path:
+        return self.folder / _KEYS / f"{name}.npy"
+
+    def _links(self, part: int) -> Path:
+        return self.folder / _LINKS / f"{part:03d}.npy"
 
     def _clean_pairs(self, name: str) -> tuple[list[Pair], list[Quarantined]]:
         config = self.config.cleaning
@@ -292,7 +343,7 @@ class _Cut:
         return file
 
 
-def _signatures(pairs: list[Pair], talks: list[Conversation]) -> Signatures:
+def _signatures(pairs: list[Pair], talks: list[Conversation], near: bool) -> Signatures:
     """Of a partition: its pairs, then its conversations."""
     directions: dict[tuple[str, str, str], list[int]] = defaultdict(list)
     sides: list[tuple[str, str]] = []
@@ -306,7 +357,7 @@ def _signatures(pairs: list[Pair], talks: list[Conversation]) -> Signatures:
     parts, order = [], []
     for (source_lang, target_lang, register), rows in directions.items():
         texts = [sides[row][0] for row in rows], [sides[row][1] for row in rows]
-        parts.append(duplicates.sign(Batch(source_lang, target_lang, *texts), register))
+        parts.append(duplicates.sign(Batch(source_lang, target_lang, *texts), register, near=near))
         order += rows
     return duplicates.join(parts, order)
 

@@ -12,7 +12,7 @@ from typing import Any
 from bayling.data import conversations, tables
 from bayling.data.cleaning.contamination import TestTexts
 from bayling.data.config import DataConfig
-from bayling.data.gathering import PAIRS, QUARANTINE, TALKS
+from bayling.data.gathering import PAIRS, QUARANTINE, SIBLINGS, TALKS
 from bayling.data.instructions import building, interactive
 from bayling.data.instructions.building import name_of_conversation, turned
 from bayling.data.instructions.forms import PromptShares
@@ -76,7 +76,10 @@ class Making:
         victims: list[Quarantined] = []
         pairs = list(tables.read_pairs(self.folder / PAIRS / name))
         tested = self._tested(pairs, tests)
-        siblings = Siblings(pair for row, pair in enumerate(pairs) if row not in tested)
+        elsewhere = self._elsewhere(name, tests)
+        siblings = Siblings(
+            [*(pair for row, pair in enumerate(pairs) if row not in tested), *elsewhere]
+        )
 
         def rows() -> Iterator[Conversation]:
             for row, pair in enumerate(pairs):
@@ -128,6 +131,13 @@ class Making:
             others = siblings.of(pair)
             return interactive.build(pair, more, rng, shares, config.max_turns, others)
         return building.build(pair, task, rng, shares)
+
+    def _elsewhere(self, name: str, tests: Path) -> list[Pair]:
+        """Pairs of other partitions that say in another way what is said in this one."""
+        path = self.folder / SIBLINGS / name
+        pairs = list(tables.read_pairs(path)) if path.exists() else []
+        tested = self._tested(pairs, tests)
+        return [pair for row, pair in enumerate(pairs) if row not in tested]
 
     def _tested(self, pairs: list[Pair], tests: Path) -> frozenset[int]:
         """Rows that share words with what is held out."""

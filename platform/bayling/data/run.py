@@ -16,7 +16,7 @@ from typing import Any
 
 import ray
 
-from bayling.data import card, heldout, sourced
+from bayling.data import card, gathering, heldout, sourced
 from bayling.data.cldr import LICENCE, ORIGIN
 from bayling.data.config import DataConfig, trained_directions, zero_shot_directions
 from bayling.data.making import Making
@@ -73,6 +73,8 @@ def run(config: DataConfig, model: ModelConfig, context: Context) -> Manifest:
             )
         ),
     )
+
+    shutil.rmtree(folder / gathering.SIBLINGS, ignore_errors=True)
 
     tokens = Tokens(config, model, folder)
     template = TEMPLATES.get(model.template.value)

@@ -6,7 +6,7 @@ import heapq
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bayling.data import heldout
@@ -16,15 +16,17 @@ from bayling.data.gathering import (
     PAIRS,
     PASSING,
     QUARANTINE,
+    SIBLINGS,
     TALKS,
     WITHOUT_PIVOT,
     Gathering,
+    Piece,
     Settled,
 )
 from bayling.data.heldout import HeldOut
 from bayling.data.mixture import Stratum, plan
 from bayling.data.passes import Passes
-from bayling.data.sources import Pair, Source, open_source
+from bayling.data.sources import Pair, Source, is_large, open_source
 from bayling.data.tables import Pair as Kept
 from bayling.data.tables import read_pairs
 from bayling.errors import UserError
@@ -32,7 +34,7 @@ from bayling.stage import Context, total
 
 HELD_OUT = "heldout.npy"
 """Hashes of the held-out texts, in the stage's folder."""
-FOLDERS = (*PASSING, PAIRS, TALKS, QUARANTINE)
+FOLDERS = (*PASSING, PAIRS, TALKS, QUARANTINE, SIBLINGS)
 _SHOWN = 3
 
 
@@ -70,7 +72,7 @@ def gather(config: DataConfig, context: Context, tests: HeldOut, passes: Passes)
         context.report("test sets", 0, 1)
         work.tests(_texts_of_tests(config))
 
-    read = passes.each("reading", range(len(work.files)), work.read)
+    read = passes.each("reading", _pieces(work, passes), work.read)
     names = [name for made, _ in read for name in made]
     if not names:
         raise UserError("data.sources: nothing was read from " + _all(sources))
@@ -87,6 +89,9 @@ def gather(config: DataConfig, context: Context, tests: HeldOut, passes: Passes)
     tests.interactive += heldout.refined(held_out, config, context.seed)
     held = [text for row in tests.translate for text in (row["source"], row["target"])]
     TestTexts.of(held, config.cleaning.shared_ngram).write(context.folder / HELD_OUT)
+    if slices := work.slices(names):
+        passes.each("siblings", slices, lambda part: work.link(part, names))
+        passes.each("siblings", names, lambda name: work.fetch(name, names, slices))
     weights = {source.config.origin: source.config.weight for source in sources}
     uses = plan(rows, weights, config.conversations - config.from_cldr, config.mixture)
     for folder in PASSING:
@@ -105,6 +110,20 @@ def gather(config: DataConfig, context: Context, tests: HeldOut, passes: Passes)
         {source.config.origin: source.licence() or "not stated" for source in sources},
         {name: name for name in (PAIRS, TALKS, QUARANTINE) if (context.folder / name).exists()},
     )
+
+
+def _pieces(work: Gathering, passes: Passes) -> list[Piece]:
+    """What is read by a task each: files, and parts of those that are large."""
+    whole = work.parts()
+    large = [piece for piece in whole if any(map(is_large, piece.part.files))]
+    found = passes.each("splitting", large, work.split) if large else []
+    split = {piece.number: parts for piece, parts in zip(large, found, strict=True)}
+    every = [
+        replace(piece, part=part)
+        for piece in whole
+        for part in split.get(piece.number, [piece.part])
+    ]
+    return [replace(piece, number=number) for number, piece in enumerate(every)]
 
 
 def _held_out(

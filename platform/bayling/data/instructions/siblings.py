@@ -1,8 +1,7 @@
-"""Which pairs of a partition translate the same sentence.
+"""Which pairs translate the same sentence.
 
-They are the pairs of one row in several languages, or rows that translate a sentence differently.
-Those are looked for where they mostly lie, in one partition, so that no task reads more than its
-own; a row whose pairs fall on both sides of a cut has fewer.
+They are the pairs of one row in several languages, or rows that translate a sentence differently:
+those of a partition, and what was fetched for it from others (`data.links`).
 """
 
 from __future__ import annotations
