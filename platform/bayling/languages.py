@@ -190,12 +190,25 @@ def name_of(tag: str, in_language: str = "en") -> str:
     return f"{name} ({said.scripts[script[0]]})" if script else str(name)
 
 
-@lru_cache(maxsize=65536)
-def _letter_family(character: str) -> str:
-    """The script that a letter's Unicode name begins with; nothing for what is no letter."""
-    if unicodedata.category(character)[0] != "L":
-        return ""
-    return unicodedata.name(character, "?").split(" ")[0]
+class _Letters(dict[str, int]):
+    """Character → 0 for what is no letter, 1 for a letter, 2 for one of a script."""
+
+    def __init__(self, script: str) -> None:
+        super().__init__()
+        self._families = _LETTER_NAMES.get(script)
+
+    def __missing__(self, character: str) -> int:
+        found = 0
+        if unicodedata.category(character)[0] == "L":
+            family = unicodedata.name(character, "?").split(" ")[0]
+            found = 2 if self._families is None or family.startswith(self._families) else 1
+        self[character] = found
+        return found
+
+
+@lru_cache(maxsize=1024)
+def _letters_of(tag: str) -> _Letters:
+    return _Letters(script_of(tag))
 
 
 def letters_in_script(text: str, tag: str) -> tuple[int, int]:
@@ -204,12 +217,12 @@ def letters_in_script(text: str, tag: str) -> tuple[int, int]:
     Digits, punctuation and marks do not count. For a script this module has no letters for,
     every letter counts as right.
     """
-    families = _LETTER_NAMES.get(script_of(tag))
+    kinds = _letters_of(tag)
     right = letters = 0
     for character, number in Counter(text).items():
-        if family := _letter_family(character):
+        if kind := kinds[character]:
             letters += number
-            if families is None or family.startswith(families):
+            if kind == 2:
                 right += number
     return right, letters
 
