@@ -49,8 +49,8 @@ def slices(paths: Sequence[Path]) -> int:
 
 
 def look(paths: Sequence[Path], part: int, number: int, target: Path) -> None:
-    """Write the links of one of `number` slices: rows of (partition, row, partition, row), sorted,
-    of pairs in different partitions that have a side in common."""
+    """Write the links of one of `number` slices, of pairs in different partitions that have a side in
+    common: (links, 4), each a partition and its row, twice, sorted by the first partition."""
     sizes = [len(np.load(path, mmap_mode="r")) for path in paths]
     first = np.concatenate([[0], np.cumsum(sizes)])
     keys, places = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
@@ -65,13 +65,15 @@ def look(paths: Sequence[Path], part: int, number: int, target: Path) -> None:
     owner = np.searchsorted(first, where, side="right") - 1
     links = [np.zeros((0, 4), np.int64)]
     for ahead in range(_MOST):
-        other = np.minimum(group + ahead, len(group) - 1)
-        apart = np.flatnonzero((group[other] == group) & (owner[other] != owner))
-        there = other[apart]
-        row, of = where[apart] - first[owner[apart]], where[there] - first[owner[there]]
-        links.append(np.stack([owner[apart], row, owner[there], of], axis=1))
+        here = np.flatnonzero(group + ahead < len(group))
+        there = group[here] + ahead
+        apart = (group[there] == group[here]) & (owner[there] != owner[here])
+        here, there = here[apart], there[apart]
+        row, of = where[here] - first[owner[here]], where[there] - first[owner[there]]
+        links.append(np.stack([owner[here], row, owner[there], of], axis=1))
+    found = np.concatenate(links)
     target.parent.mkdir(parents=True, exist_ok=True)
-    np.save(target, np.unique(np.concatenate(links), axis=0))
+    np.save(target, found[np.argsort(found[:, 0], kind="stable")])
 
 
 def elsewhere(paths: Iterable[Path], partition: int) -> dict[int, npt.NDArray[np.int64]]:
