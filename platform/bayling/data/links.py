@@ -49,8 +49,8 @@ def slices(paths: Sequence[Path]) -> int:
 
 
 def look(paths: Sequence[Path], part: int, number: int, target: Path) -> None:
-    """Write the links of one of `number` slices, of pairs in different partitions that have a side in
-    common: (links, 4), each a partition and its row, twice, sorted by the first partition."""
+    """Write the links of one of `number` slices, of pairs in different partitions that share a side
+    in it: (links, 4), each a partition and its row, twice, sorted by the first partition."""
     sizes = [len(np.load(path, mmap_mode="r")) for path in paths]
     first = np.concatenate([[0], np.cumsum(sizes)])
     keys, places = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
