@@ -175,8 +175,7 @@ def _texts(values: Sequence[str]) -> Any:
 def _lists(rows: Sequence[Sequence[Any]], items: Any) -> Any:
     """A column of lists, whose items come one after the other.
 
-    Column by column: by way of a dictionary a row, as Arrow offers, takes five times as long, and
-    was a quarter of the stage.
+    Column by column: by way of a dictionary a row, as Arrow offers, it takes several times as long.
     """
     import pyarrow as pa
 

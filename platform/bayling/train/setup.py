@@ -31,7 +31,7 @@ def environment(device: Device) -> dict[str, str]:
     """Variables that must be set before a worker touches its device."""
     if device is Device.cpu:
         return {}
-    # Blocks of fixed size leave holes: on an H200 a quarter of what training had taken, so that a
+    # Blocks of fixed size leave holes: on an H200 a fifth of what training had taken, so that a
     # step that would have fitted did not.
     return {ALLOCATOR: os.environ.get(ALLOCATOR, "expandable_segments:True")}
 
