@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import held
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from running import Recorder
@@ -22,6 +23,10 @@ from bayling.train.checkpoint import Checkpoint, complete
 from bayling.train.meter import Live
 from bayling.train.settings import BEATS, CHECKPOINTS
 
+STEPS, EVERY, LOG = 90, 10, 5
+"""Of the training that most drills disturb: its length, and the steps between checkpoints and
+between rows of its curve."""
+
 
 def wait_until(condition: Callable[[], Any], seconds: float, what: str = "it") -> Any:
     """What `condition` returns as soon as that is true."""
@@ -32,7 +37,7 @@ def wait_until(condition: Callable[[], Any], seconds: float, what: str = "it") -
     return value
 
 
-def in_fp32(steps: int, checkpoint_every: int, log_every: int) -> list[str]:
+def in_fp32(steps: int = STEPS, checkpoint_every: int = EVERY, log_every: int = LOG) -> list[str]:
     """Overrides of a small training in fp32, where equal means bit for bit."""
     return [
         "recipe=smoke",
@@ -71,6 +76,18 @@ class Training:
 
     def start(self) -> Training:
         self._thread.start()
+        return self
+
+    def hold(self, step: int, pause_s: float | None = None) -> Training:
+        """Wait after `step`, and before each later one: until told otherwise, or for `pause_s`.
+
+        Only where `nodes` or `python -m held` runs the workers.
+        """
+        held.hold(self.folder, step, pause_s)
+        return self
+
+    def release(self) -> Training:
+        held.release(self.folder)
         return self
 
     def _run(self) -> None:
@@ -112,7 +129,8 @@ class Training:
 
     def steps_of(self, rank: int) -> int:
         """How far a worker's training thread is, in signs of life: at least one a step."""
-        beat = json.loads((self.folder / BEATS / f"beat-{rank:05d}.json").read_text("utf-8"))
+        [path] = (self.folder / BEATS).glob(f"beat-{rank:05d}-*.json")
+        beat = json.loads(path.read_text("utf-8"))
         return int(beat["progress"])
 
     def events(self) -> list[str]:
@@ -147,7 +165,7 @@ class Training:
         return {point.step: point.value for point in sorted(history, key=lambda p: p.step)}
 
 
-def check_whole(training: Training, steps: int, log_every: int) -> None:
+def check_whole(training: Training, steps: int = STEPS, log_every: int = LOG) -> None:
     """What holds after every disturbance: one run, finished, each step logged once."""
     assert training.run().info.status == "FINISHED"
     assert list(training.curve()) == list(range(log_every, steps + 1, log_every))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from disturbed import Training, apart, check_whole
+from disturbed import EVERY, LOG, STEPS, Training, apart, check_whole
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from running import free_port
@@ -25,9 +25,9 @@ def _command(*argv: str) -> list[str]:
     return [sys.executable, "-m", "bayling.cli", *argv]
 
 
-def _start(*argv: str) -> subprocess.Popen[str]:
+def _start(*argv: str, module: str = "bayling.cli") -> subprocess.Popen[str]:
     return subprocess.Popen(
-        _command(*argv),
+        [sys.executable, "-m", module, *argv],
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
@@ -70,23 +70,22 @@ def _interrupted(process: subprocess.Popen[str], folder: Path) -> None:
 
 
 def test_an_interrupted_training_and_a_killed_driver_leave_no_trace(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    prepared: list[str],
+    undisturbed: Training,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Interrupted once and killed once: weights, moments and curve are those of a run that
     was left alone, bit for bit, and in MLflow it is one run."""
     monkeypatch.setenv("BAYLING_DRILL", str(tmp_path))
-    # Workers outlive the driver by a second or two: by many steps, on a fast machine.
-    steps, every, log = 400, 10, 5
-    overrides = ["recipe=smoke", "train.precision=fp32", f"train.steps={steps}"]
-    overrides += [f"train.checkpoint_every={every}", f"train.log_every={log}"]
-    alone = [*overrides, f"output_dir={tmp_path / 'alone'}"]
-    subprocess.run(_command("data", *alone), check=True, capture_output=True)
-    disturbed = apart(alone, tmp_path / "disturbed")
-    subprocess.run(_command("train", *alone), check=True, capture_output=True)
+    paths = [str(Path(__file__).parents[2] / name) for name in ("platform", "tests")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+    disturbed = apart(prepared, tmp_path)
     training = Training(disturbed)
 
-    process = _start("train", *disturbed)
-    training.reaches(2 * every)
+    process = _start("train", *disturbed, module="held")
+    # Steps go on while they are interrupted; workers outlive a driver by a second or two.
+    training.hold(2 * EVERY, pause_s=0.5).reaches(2 * EVERY)
     _interrupted(process, tmp_path)
     assert training.pipeline.output("train") is None
     client = MlflowClient(training.pipeline.config.tracking)
@@ -98,8 +97,9 @@ def test_an_interrupted_training_and_a_killed_driver_leave_no_trace(
 
     assert run().info.status == "KILLED"
     there = training.checkpoints()
-    process = _start("train", *disturbed)
-    training.reaches(there[0].progress.step + 2 * every)
+    process = _start("train", *disturbed, module="held")
+    again = there[0].progress.step + 2 * EVERY
+    training.hold(again, pause_s=0.5).reaches(again)
     process.kill()
     process.communicate()
     assert process.returncode == -signal.SIGKILL, "training was over before it was killed"
@@ -107,12 +107,12 @@ def test_an_interrupted_training_and_a_killed_driver_leave_no_trace(
     done = subprocess.run(_command("train", *disturbed), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert run().info.status == "FINISHED"
-    check_whole(training, steps, log)
-    assert training.weights() == Training(alone).weights()
-    assert training.curve() == Training(alone).curve()
+    check_whole(training)
+    assert training.weights() == undisturbed.weights()
+    assert training.curve() == undisturbed.curve()
     history = client.get_metric_history(run().info.run_id, "train/loss")
     logged = [metric.step for metric in history]
-    assert logged == list(range(log, steps + 1, log)), "a step is missing, or was logged twice"
+    assert logged == list(range(LOG, STEPS + 1, LOG)), "a step is missing, or was logged twice"
     assert [text.split(" after ")[0] for text in training.events()] == 2 * [
         "an earlier command ended"
     ]

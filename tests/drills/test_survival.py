@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 import pytest
-from disturbed import Training, apart, check_whole, in_fp32, wait_until
+from disturbed import EVERY, LOG, STEPS, Training, apart, check_whole, in_fp32, wait_until
 from running import Recorder, free_port
 from safetensors.torch import load_file
 from tiny_model import make_model
@@ -27,35 +27,6 @@ from bayling.errors import StageFailed, UserError
 from bayling.pipeline import Pipeline
 
 pytestmark = [pytest.mark.drill, pytest.mark.timeout(1200)]
-
-STEPS, EVERY, LOG = 90, 10, 5
-_SLOW = 80
-"""Of one with long steps."""
-_TRAINING = in_fp32(STEPS, EVERY, LOG)
-
-
-@pytest.fixture(scope="module")
-def prepared(nodes: Any, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Overrides of a training in fp32 whose data is there."""
-    overrides = [*_TRAINING, f"output_dir={tmp_path_factory.mktemp('survival')}"]
-    Pipeline(compose(overrides), Recorder()).run_stage("data")
-    return overrides
-
-
-@pytest.fixture(scope="module")
-def undisturbed(prepared: list[str], tmp_path_factory: pytest.TempPathFactory) -> Training:
-    return Training(apart(prepared, tmp_path_factory.mktemp("undisturbed"))).start().finish()
-
-
-@pytest.fixture(scope="module")
-def slowly(prepared: list[str]) -> list[str]:
-    """With longer steps: Ray looks for new and doomed nodes every few seconds only."""
-    return [*prepared, "train.global_batch=64", f"train.steps={_SLOW}"]
-
-
-@pytest.fixture(scope="module")
-def undisturbed_slowly(slowly: list[str], tmp_path_factory: pytest.TempPathFactory) -> Training:
-    return Training(apart(slowly, tmp_path_factory.mktemp("undisturbed"))).start().finish()
 
 
 @contextmanager
@@ -79,9 +50,12 @@ def test_a_killed_worker_and_a_flipped_byte(
     prepared: list[str], undisturbed: Training, tmp_path: Path
 ) -> None:
     """It goes on from the checkpoint before the damaged one, and no bit of the result differs."""
-    training = Training(apart(prepared, tmp_path)).start()
-    training.reaches(random.randrange(3, 7) * EVERY)
+    step = random.randrange(3, 6) * EVERY
+    training = Training(apart(prepared, tmp_path)).hold(step).start()
+    training.reaches(step)
     workers = [psutil.Process(pid) for pid in training.pids()]
+    training.release()
+    time.sleep(random.uniform(0, 0.2))  # at any moment of a step
     random.choice(workers).kill()
     # Until the last of them is gone, a newer checkpoint may be published.
     psutil.wait_procs(workers, 60)
@@ -90,7 +64,7 @@ def test_a_killed_worker_and_a_flipped_byte(
     content[len(content) // 2] ^= 1
     shard.write_bytes(content)
     training.finish()
-    check_whole(training, STEPS, LOG)
+    check_whole(training)
     assert training.weights() == undisturbed.weights()
     assert training.curve() == undisturbed.curve()
     assert training.curve("heldout/loss") == undisturbed.curve("heldout/loss")
@@ -102,9 +76,10 @@ def test_a_killed_worker_and_a_flipped_byte(
 def test_a_stopped_worker_is_found_shown_and_replaced(
     prepared: list[str], undisturbed: Training, tmp_path: Path
 ) -> None:
-    training = Training([*apart(prepared, tmp_path), "train.stuck_after_s=15"]).start()
-    training.reaches(2 * EVERY)
+    training = Training([*apart(prepared, tmp_path), "train.stuck_after_s=15"])
+    training.hold(2 * EVERY).start().reaches(2 * EVERY)
     os.kill(training.pids()[1], signal.SIGSTOP)
+    training.release()
     wait_until(lambda: training.events(), 300, "the discovery")
     [said] = training.events()
     assert said.startswith("worker 1 gave no sign of life for 15 s: it is ended and replaced")
@@ -113,34 +88,37 @@ def test_a_stopped_worker_is_found_shown_and_replaced(
     stacks = dump.read_text("utf-8")
     assert "train_worker" in stacks, stacks
     training.finish()
-    check_whole(training, STEPS, LOG)
+    check_whole(training)
     assert training.weights() == undisturbed.weights()
     assert training.curve() == undisturbed.curve()
+    # It took longer than the ten seconds between two looks at a node.
+    shown = training.run().data.metrics
+    assert shown["system/node-0/cpu_utilization_percentage"] > 0
+    assert shown["system/node-0/system_memory_usage_megabytes"] > 0
 
 
 def test_a_node_lost_and_two_more_that_come(
-    slowly: list[str], undisturbed_slowly: Training, nodes: Any, tmp_path: Path
+    prepared: list[str], undisturbed: Training, nodes: Any, tmp_path: Path
 ) -> None:
     """2 workers, then 1, in the end 3: the same samples in the same order, without a human."""
     elastic = ["scale.workers=4", "scale.min_workers=1", "scale.resize_after_s=1"]
     with two_nodes_again(nodes):
-        training = Training([*apart(slowly, tmp_path), *elastic]).start()
+        training = Training([*apart(prepared, tmp_path), *elastic]).hold(2 * EVERY).start()
         training.reaches(2 * EVERY)
         assert training.live().workers == 2
         lost = next(node for node in nodes.list_all_nodes() if node is not nodes.head_node)
-        before = training.live().step
         nodes.remove_node(lost, allow_graceful=False)
         wait_until(lambda: training.live().workers == 1, 300, "going on with one worker")
-        assert training.live().step >= before - before % EVERY - EVERY
-        alone = lambda: training.checkpoints()[0].progress.workers == 1  # noqa: E731
-        wait_until(alone, 300, "a checkpoint of one worker")
+        assert training.live().step == 2 * EVERY
+        training.hold(3 * EVERY).reaches(3 * EVERY)
+        assert training.checkpoints()[0].progress.workers == 1
         add_node(nodes)
         add_node(nodes)
         wait_until(lambda: training.live().workers == 3, 300, "going on with three workers")
-        training.finish()
-    check_whole(training, _SLOW, LOG)
+        training.release().finish()
+    check_whole(training)
     assert training.checkpoints()[0].progress.workers == 3
-    for step, loss in undisturbed_slowly.curve().items():
+    for step, loss in undisturbed.curve().items():
         assert training.curve()[step] == pytest.approx(loss, abs=1e-3)
     said = [text for text in training.events() if text.startswith("goes on with")]
     assert said[0] == "goes on with 1 workers instead of 2"
@@ -155,12 +133,10 @@ def test_adapters_grow_from_one_worker_to_four(
     folder = tmp_path_factory.mktemp("adapters")
     base = make_model(folder / "base")
     overrides = [
-        *_TRAINING,
+        *in_fp32(),
         f"output_dir={folder / 'out'}",
         f"model.base={base}",
         "model.context_length=256",
-        "train.global_batch=64",
-        f"train.steps={_SLOW}",
         "train.lora.rank=4",
         "train.weight_decay=0.1",
         "train.learning_rate=1e-3",
@@ -171,20 +147,18 @@ def test_adapters_grow_from_one_worker_to_four(
     with two_nodes_again(nodes):
         lost = next(node for node in nodes.list_all_nodes() if node is not nodes.head_node)
         nodes.remove_node(lost, allow_graceful=False)
-        training = Training([*apart(overrides, tmp_path / "elastic"), *elastic]).start()
-
-        def saved_by(workers: int) -> bool:
-            found = training.checkpoints()
-            return bool(found) and found[0].progress.workers == workers
-
-        wait_until(lambda: saved_by(1), 300, "a checkpoint of one worker")
+        training = Training([*apart(overrides, tmp_path / "elastic"), *elastic])
+        training.hold(EVERY).start().reaches(EVERY)
+        assert training.checkpoints()[0].progress.workers == 1
         add_node(nodes)
-        wait_until(lambda: saved_by(2), 300, "a checkpoint of two workers")
+        wait_until(lambda: training.live().workers == 2, 300, "going on with two workers")
+        training.hold(2 * EVERY).reaches(2 * EVERY)
+        assert training.checkpoints()[0].progress.workers == 2
         add_node(nodes)
         add_node(nodes)
         wait_until(lambda: training.live().workers == 4, 300, "going on with four workers")
-        training.finish()
-    check_whole(training, _SLOW, LOG)
+        training.release().finish()
+    check_whole(training)
     assert training.checkpoints()[0].progress.workers == 4
     for step, loss in alone.curve().items():
         assert training.curve()[step] == pytest.approx(loss, abs=1e-3)
@@ -199,16 +173,17 @@ def test_out_of_memory_halves_the_micro_batch(
     prepared: list[str], undisturbed: Training, tmp_path: Path
 ) -> None:
     """A worker that gets no more memory from the system. It costs none of `train.max_failures`."""
-    training = Training([*apart(prepared, tmp_path), "train.max_failures=0"]).start()
-    training.reaches(EVERY)
+    training = Training([*apart(prepared, tmp_path), "train.max_failures=0"])
+    training.hold(EVERY).start().reaches(EVERY)
     before = json.loads((training.folder / "layouts.json").read_text("utf-8"))
     [micro] = [one["micro_batch"] for one in before.values()]
     assert micro > 1
     # No byte more than it has: what the next step asks for is refused.
     resource.prlimit(training.pids()[0], resource.RLIMIT_AS, (2**20, resource.RLIM_INFINITY))
+    training.release()
     wait_until(lambda: (training.folder / "micro-batch.json").exists(), 300, "the halving")
     training.finish()
-    check_whole(training, STEPS, LOG)
+    check_whole(training)
     assert json.loads((training.folder / "micro-batch.json").read_text("utf-8")) == micro // 2
     [said] = [text for text in training.events() if text.startswith("out of memory")]
     assert said.startswith(f"out of memory with a micro batch of {micro} (")
@@ -223,15 +198,16 @@ def test_more_losses_than_are_allowed_end_the_run_with_a_sentence(
 ) -> None:
     """And the same command goes on from there."""
     overrides = apart(prepared, tmp_path)
-    training = Training([*overrides, "train.max_failures=0"]).start()
-    training.reaches(2 * EVERY)
+    training = Training([*overrides, "train.max_failures=0"])
+    training.hold(2 * EVERY).start().reaches(2 * EVERY)
     psutil.Process(training.pids()[0]).kill()
+    training.release()
     error = training.failed()
     assert isinstance(error, StageFailed)
     assert str(error).startswith("workers were lost 1 times, train.max_failures=0: ")
     assert training.run().info.status == "FAILED"
     again = Training(overrides).start().finish()
-    check_whole(again, STEPS, LOG)
+    check_whole(again)
     assert again.weights() == undisturbed.weights()
     assert any("train.max_failures=3 instead of 0" in text for text in again.events())
 
@@ -241,8 +217,8 @@ def test_models_are_exported_while_training_goes_on(
 ) -> None:
     """Retention removes checkpoints at the same time."""
     often = ["train.checkpoint_every=2", "train.keep_checkpoints=1", "train.keep_best=0"]
-    training = Training([*apart(prepared, tmp_path / "run"), *often]).start()
-    training.reaches(2)
+    training = Training([*apart(prepared, tmp_path / "run"), *often])
+    training.hold(2, pause_s=0.1).start().reaches(2)
     exported, refused = [], 0
     while training.manifest is None:
         assert training.error is None, training.error
@@ -265,22 +241,16 @@ def test_models_are_exported_while_training_goes_on(
     assert not list((training.folder / "checkpoints").glob(".*")), "links were left behind"
 
 
-def test_mlflow_shows_the_node(undisturbed_slowly: Training) -> None:
-    """To Ray Train the two are one: they have the same address."""
-    shown = undisturbed_slowly.run().data.metrics
-    assert shown["system/node-0/cpu_utilization_percentage"] > 0
-    assert shown["system/node-0/system_memory_usage_megabytes"] > 0
-
-
 def test_a_notice_that_a_node_is_taken_away_is_answered_with_a_checkpoint(
-    slowly: list[str], undisturbed_slowly: Training, nodes: Any, tmp_path: Path
+    prepared: list[str], undisturbed: Training, nodes: Any, tmp_path: Path
 ) -> None:
     from ray._raylet import GcsClient
     from ray.core.generated import autoscaler_pb2
 
     elastic = ["scale.workers=2", "scale.min_workers=1", "train.checkpoint_every=1000"]
     with two_nodes_again(nodes):
-        training = Training([*apart(slowly, tmp_path), *elastic]).start()
+        training = Training([*apart(prepared, tmp_path), *elastic])
+        training.hold(LOG, pause_s=0.5).start()  # it asks Ray between steps, every few seconds
         wait_until(lambda: (training.folder / "progress.json").exists(), 300, "training")
         wait_until(lambda: training.live().step >= LOG, 300, "the first steps")
         doomed = next(node for node in nodes.list_all_nodes() if node is not nodes.head_node)
@@ -290,15 +260,14 @@ def test_a_notice_that_a_node_is_taken_away_is_answered_with_a_checkpoint(
         GcsClient(address=nodes.gcs_address).drain_node(doomed.node_id, reason, "spot", deadline)
         wait_until(training.checkpoints, notice_s, "a checkpoint in time")
         saved = training.checkpoints()[0].progress.step
-        # Not at the deadline: on a fast machine the run would be over by then.
         nodes.remove_node(doomed, allow_graceful=False)
-        training.finish()
-    assert 0 < saved < _SLOW
-    check_whole(training, _SLOW, LOG)
+        training.release().finish()
+    assert 0 < saved < STEPS
+    check_whole(training)
     [said] = [text for text in training.events() if "is about to be taken away" in text]
     assert said.endswith(f"saved step {saved}")
     assert "goes on with 1 workers instead of 2" in training.events()
-    for step, loss in undisturbed_slowly.curve().items():
+    for step, loss in undisturbed.curve().items():
         assert training.curve()[step] == pytest.approx(loss, abs=1e-3)
 
 
@@ -313,7 +282,7 @@ def test_a_full_disk_costs_a_checkpoint_and_not_the_run(
     if subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("a small disk can be mounted by root only")
     try:
-        training.start().reaches(2 * EVERY)
+        training.hold(2 * EVERY, pause_s=0.1).start().reaches(2 * EVERY)
         filler = disk / "filler"
         file = os.open(filler, os.O_WRONLY | os.O_CREAT)
         full_at = training.checkpoints()[0].step
@@ -331,8 +300,8 @@ def test_a_full_disk_costs_a_checkpoint_and_not_the_run(
         assert training.checkpoints()[0].step <= full_at + EVERY
         os.close(file)
         filler.unlink()
-        training.finish()
-        check_whole(training, STEPS, LOG)
+        training.release().finish()
+        check_whole(training)
         assert training.weights() == undisturbed.weights()
         assert training.curve() == undisturbed.curve()
         assert "a checkpoint could not be written" in training.events()[0]
@@ -353,17 +322,16 @@ def test_the_tracking_server_goes_away_and_comes_back(
     port = free_port()
     server = _server(tmp_path, port)
     uri = f"http://127.0.0.1:{port}"
-    overrides = [*_TRAINING, f"output_dir={tmp_path / 'out'}", f"tracking_uri={uri}"]
+    overrides = [*in_fp32(), f"output_dir={tmp_path / 'out'}", f"tracking_uri={uri}"]
     try:
         Pipeline(compose(overrides), Recorder()).run_stage("data")
-        training = Training(overrides).start()
+        training = Training(overrides).hold(2 * EVERY).start()
         training.reaches(2 * EVERY)
         _kill(server)
-        gone_at = training.live().step
-        training.reaches(gone_at - gone_at % EVERY + 3 * EVERY)
+        training.hold(6 * EVERY).reaches(6 * EVERY)
         server = _server(tmp_path, port)
-        training.finish()
-        check_whole(training, STEPS, LOG)
+        training.release().finish()
+        check_whole(training)
         assert training.curve() == undisturbed.curve()
         assert training.weights() == undisturbed.weights()
         assert training.live().totals.restarts == 0

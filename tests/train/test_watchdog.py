@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from bayling.stage import write_json
-from bayling.train.watchdog import Beat, Heart, Stuck, Watch, dump_and_kill
+from bayling.train.watchdog import Beat, Heart, Stuck, Watch, dump_and_kill, forget_earlier
 
 _WORKER = """
 import sys, time
@@ -39,7 +39,7 @@ def worker(folder: Path, rank: int = 0, does: str = "moves") -> Iterator[subproc
     process = subprocess.Popen([sys.executable, "-c", _WORKER, str(folder), str(rank), does])
     try:
         deadline = time.monotonic() + 60
-        while not (folder / f"beat-{rank:05d}.json").exists():
+        while not any(folder.glob(f"beat-{rank:05d}-*.json")):
             assert time.monotonic() < deadline
             time.sleep(0.02)
         yield process
@@ -100,7 +100,7 @@ def beat(rank: int, progress: int, alive: int, attempt: str = "a") -> Beat:
 
 def write(folder: Path, *beats: Beat) -> None:
     for one in beats:
-        write_json(folder / f"beat-{one.rank:05d}.json", asdict(one))
+        write_json(one.file(folder), asdict(one))
 
 
 @pytest.mark.unit
@@ -155,20 +155,22 @@ def test_a_new_attempt_starts_with_all_its_time(tmp_path: Path, clock: Clock) ->
     write(tmp_path, beat(0, 1, 1), beat(1, 1, 1))
     assert watch.check() is None
     clock.now += 9
-    write(tmp_path, beat(0, 1, 1, "b"), beat(1, 1, 1, "b"))
+    write(tmp_path, beat(1, 1, 1, "b"))
+    forget_earlier(tmp_path, "b")
+    write(tmp_path, beat(0, 1, 1, "b"))
     assert watch.check() is None
     clock.now += 9
     assert watch.check() is None
     clock.now += 2
     stuck = watch.check()
     assert stuck is not None
-    assert {one.attempt for one in stuck.beats} == {"b"}
+    assert {(one.attempt, one.rank) for one in stuck.beats} == {("b", 0), ("b", 1)}
 
 
 @pytest.mark.unit
 def test_what_is_no_beat_is_not_looked_at(tmp_path: Path, clock: Clock) -> None:
     for number, content in enumerate(("", "{", "[]", "{}")):
-        (tmp_path / f"beat-{number:05d}.json").write_text(content)
+        (tmp_path / f"beat-{number:05d}-a.json").write_text(content)
     watch = Watch(tmp_path, 10)
     for _ in range(30):
         assert watch.check() is None
@@ -187,7 +189,7 @@ def test_a_process_that_has_the_number_of_an_old_worker_is_not_touched(tmp_path:
 
 def test_a_heart_beats_until_it_is_stopped(tmp_path: Path) -> None:
     heart = Heart(tmp_path, Beat.of_this_process(3, "node", "a"))
-    path = tmp_path / "beat-00003.json"
+    path = tmp_path / "beat-00003-a.json"
     deadline = time.monotonic() + 60
     while not path.exists():
         assert time.monotonic() < deadline

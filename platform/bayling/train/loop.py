@@ -24,7 +24,7 @@ from bayling.train.meter import Live, Meter
 from bayling.train.settings import BEATS, CHECKPOINTS, CURVE, Settings
 from bayling.train.system import SystemMetrics
 from bayling.train.trainer import Outcome, Trainer
-from bayling.train.watchdog import Beat, Heart
+from bayling.train.watchdog import Beat, Heart, forget_earlier
 from bayling.train.writer import Writer
 
 _LEFT_OUT = "left-out.json"
@@ -76,8 +76,7 @@ class _Worker:
         self.attempt: str = broadcast_from_rank_zero(uuid.uuid4().hex[:8])
         beats = settings.folder / BEATS
         if self.rank == 0:
-            for old in beats.glob("beat-*.json"):
-                old.unlink(missing_ok=True)
+            forget_earlier(beats, self.attempt)
         node = ray.get_runtime_context().get_node_id()
         self.heart = Heart(beats, Beat.of_this_process(self.rank, node, self.attempt))
         self.system = SystemMetrics(settings.tracked, context.get_node_rank())

@@ -47,6 +47,17 @@ class Beat:
         pid = os.getpid()
         return Beat(rank, pid, node, attempt, _started(pid) or 0)
 
+    def file(self, folder: Path) -> Path:
+        """Where it is kept. Sorts by rank."""
+        return folder / f"beat-{self.rank:05d}-{self.attempt}.json"
+
+
+def forget_earlier(folder: Path, attempt: str) -> None:
+    """Remove what earlier attempts left; the workers of this one may have begun to beat."""
+    for old in folder.glob("beat-*.json"):
+        if not old.stem.endswith(f"-{attempt}"):
+            old.unlink(missing_ok=True)
+
 
 class Heart:
     """The worker's side: write the beat once a second, until `stop`.
@@ -56,7 +67,7 @@ class Heart:
     """
 
     def __init__(self, folder: Path, beat: Beat) -> None:
-        self._path = folder / f"beat-{beat.rank:05d}.json"
+        self._path = beat.file(folder)
         self._beat = beat
         self._done = threading.Event()
         folder.mkdir(parents=True, exist_ok=True)
