@@ -13,7 +13,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from bayling.errors import UserError
@@ -283,15 +283,15 @@ class ChatFormat:
     def name(self) -> str:
         return self.template.name if self.template else "own"
 
-    @property
-    def stop_ids(self) -> list[int]:
+    @cached_property
+    def stop_ids(self) -> tuple[int, ...]:
         """Ids that end an answer, the tokenizer's EOS among them."""
         names = self.template.stop_tokens if self.template else ()
         vocabulary = self.tokenizer.get_vocab()
         ids = {vocabulary[name] for name in names if name in vocabulary}
         if self.tokenizer.eos_token_id is not None:
             ids.add(self.tokenizer.eos_token_id)
-        return sorted(ids)
+        return tuple(sorted(ids))
 
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
         """What the model is fed before it answers the last user turn."""

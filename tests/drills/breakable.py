@@ -10,29 +10,40 @@ from typing import Any
 
 from ray import serve
 
-from bayling.serve import deployments
+from bayling.engines.intake import Intake
+from bayling.engines.options import EngineOptions
+from bayling.serve import deployments, replica_engine
+
+_whole = replica_engine.load_here
 
 
-class Engine(deployments.Engine):
-    """Ends its engine's thread when a file appears, once, and takes the file away."""
+def load_here(folder: Path, options: EngineOptions, replica: str) -> Intake:
+    """An engine whose thread ends when a file appears, once; the file is taken away."""
+    engine = _whole(folder, options, replica)
+    file = Path(os.environ["BAYLING_DRILL_BREAK"])
 
-    def __init__(self, arguments: Any, version: str) -> None:
-        super().__init__(arguments, version)
-        self._file = Path(os.environ["BAYLING_DRILL_BREAK"])
-        threading.Thread(target=self._watch, daemon=True).start()
-
-    def _watch(self) -> None:
+    def watch() -> None:
         while True:
             try:
-                self._file.unlink()
+                file.unlink()
             except FileNotFoundError:
                 threading.Event().wait(0.05)
                 continue
             # SystemExit out of nowhere, in the middle of whatever the thread does.
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                ctypes.c_ulong(self._engine._thread.ident), ctypes.py_object(SystemExit)
-            )
+            thread = ctypes.c_ulong(engine._thread.ident)  # type: ignore[attr-defined]
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(SystemExit))
             return
+
+    threading.Thread(target=watch, daemon=True).start()
+    return engine
+
+
+class Engine(deployments.Engine):
+    """A replica with such an engine."""
+
+    def __init__(self, arguments: Any, version: str) -> None:
+        replica_engine.load_here = load_here
+        super().__init__(arguments, version)
 
 
 def engine(arguments: dict[str, Any]) -> serve.Application:

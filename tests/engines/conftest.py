@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,10 +13,12 @@ from transformers import LlamaForCausalLM
 
 from bayling import engines
 from bayling.engines.options import EngineName, EngineOptions
+from bayling.engines.process import EngineProcess
 from bayling.engines.protocol import Engine
+from bayling.engines.transformers import TransformersEngine
 
 collect_ignore = [] if find_spec("vllm") else ["test_vllm.py"]
-ENGINES = [EngineName.transformers, *([EngineName.vllm] if find_spec("vllm") else [])]
+ENGINES = ["transformers", "transformers-apart", *(["vllm"] if find_spec("vllm") else [])]
 
 
 @pytest.fixture(scope="session")
@@ -23,11 +26,15 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_model(tmp_path_factory.mktemp("model"))
 
 
-@pytest.fixture(scope="session", params=ENGINES, ids=lambda name: name.value)
+@pytest.fixture(scope="session", params=ENGINES)
 def engine(request: pytest.FixtureRequest, model_folder: Path) -> Iterator[Engine]:
     """Answers four requests at a time."""
     options = EngineOptions(device=DEVICE, dtype="float32", max_batch=4, threads=1)
-    engine = engines.load(request.param, model_folder, options)
+    engine: Engine
+    if request.param == "transformers-apart":
+        engine = EngineProcess(partial(TransformersEngine, model_folder, options))
+    else:
+        engine = engines.load(EngineName(request.param), model_folder, options)
     yield engine
     engine.close()
 

@@ -175,7 +175,7 @@ def loading(model: ModelConfig, tokenizer: Path, stage: int) -> list[int]:
 
     thread = threading.Thread(target=look)
     thread.start()
-    made = network.build(model, chat.tokenizer, 1, chat.stop_ids, device=torch.device("cpu"))
+    made = network.build(model, chat.tokenizer, 1, list(chat.stop_ids), device=torch.device("cpu"))
     done.set()
     thread.join()
     assert made is not None and (stage < 3) == (keep is None)

@@ -67,7 +67,7 @@ def saved(root: Path, trained: dict[str, torch.Tensor]) -> Checkpoint:
 def test_an_export_is_loaded_by_transformers_with_its_weights(
     chat: ChatFormat, tmp_path: Path
 ) -> None:
-    model = network.build(SIZES, chat.tokenizer, 1, chat.stop_ids)
+    model = network.build(SIZES, chat.tokenizer, 1, list(chat.stop_ids))
     export.write(
         tmp_path / "untrained", InMemory(model.config, dict(model.named_parameters())), chat, ORIGIN
     )
@@ -82,7 +82,7 @@ def test_an_export_is_loaded_by_transformers_with_its_weights(
         assert torch.equal(parameter, dict(model.named_parameters())[name].bfloat16())
     assert loaded.lm_head.weight is loaded.model.embed_tokens.weight, "tied, as in the config"
     generation = GenerationConfig.from_pretrained(folder)
-    assert generation.eos_token_id == chat.stop_ids
+    assert generation.eos_token_id == list(chat.stop_ids)
     assert Serving.read(folder) == Serving("bayling", 64, ["en", "zh", "de"], None)
     provenance = json.loads((folder / export.PROVENANCE).read_text())
     assert provenance["trained_steps"] == 7
@@ -91,7 +91,7 @@ def test_an_export_is_loaded_by_transformers_with_its_weights(
 
 
 def test_its_chat_template_makes_the_ids_of_training(chat: ChatFormat, tmp_path: Path) -> None:
-    model = network.build(SIZES, chat.tokenizer, 1, chat.stop_ids)
+    model = network.build(SIZES, chat.tokenizer, 1, list(chat.stop_ids))
     source = InMemory(model.config, dict(model.named_parameters()))
     export.write(tmp_path / "model", source, chat, ORIGIN)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
@@ -108,7 +108,7 @@ def test_large_models_are_written_in_shards_with_an_index(
     chat: ChatFormat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tensors.ShardWriter.__init__, "__defaults__", ("model", 20_000))
-    model = network.build(SIZES, chat.tokenizer, 1, chat.stop_ids)
+    model = network.build(SIZES, chat.tokenizer, 1, list(chat.stop_ids))
     source = InMemory(model.config, dict(model.named_parameters()))
     export.write(tmp_path / "model", source, chat, ORIGIN)
     assert len(shards(tmp_path / "model")) > 2
@@ -118,7 +118,7 @@ def test_large_models_are_written_in_shards_with_an_index(
 
 
 def test_fp16_training_is_exported_as_fp16(chat: ChatFormat, tmp_path: Path) -> None:
-    model = network.build(SIZES, chat.tokenizer, 1, chat.stop_ids)
+    model = network.build(SIZES, chat.tokenizer, 1, list(chat.stop_ids))
     source = InMemory(model.config, dict(model.named_parameters()))
     export.write(tmp_path / "model", source, chat, replace(ORIGIN, dtype="float16"))
     config = json.loads((tmp_path / "model" / "config.json").read_text())
@@ -136,10 +136,10 @@ def test_adapters_are_merged_into_the_base_and_written_alone(
     from bayling.train import adapters
 
     base = tmp_path / "base"
-    plain = network.build(SIZES, chat.tokenizer, 1, chat.stop_ids).bfloat16()
+    plain = network.build(SIZES, chat.tokenizer, 1, list(chat.stop_ids)).bfloat16()
     plain.save_pretrained(base)
     config = replace(SIZES, base=str(base), licence=Licence.other)
-    model = network.build(config, chat.tokenizer, 1, chat.stop_ids, dtype=torch.bfloat16)
+    model = network.build(config, chat.tokenizer, 1, list(chat.stop_ids), dtype=torch.bfloat16)
     torch.manual_seed(5)
     adapters.insert(model, LORA)
     learnt = {n: torch.randn(p.shape) / 8 for n, p in model.named_parameters() if p.requires_grad}
@@ -174,7 +174,7 @@ def test_what_the_licence_wants_to_be_passed_on_lies_beside_the_weights(
     for name, text in files.items():
         (base / name).write_text(text)
     (base / "config.json").write_text("{}")
-    model = network.build(SIZES, chat.tokenizer, 1, chat.stop_ids)
+    model = network.build(SIZES, chat.tokenizer, 1, list(chat.stop_ids))
     of = replace(SIZES, name="llama-3-mine", base=str(base), licence=Licence.llama3)
     origin = replace(ORIGIN, model=of)
     parameters = dict(model.named_parameters())
@@ -211,7 +211,7 @@ def test_a_checkpoint_that_is_gone_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_failed_export_leaves_the_one_before(chat: ChatFormat, tmp_path: Path) -> None:
-    model = network.build(SIZES, chat.tokenizer, 1, chat.stop_ids)
+    model = network.build(SIZES, chat.tokenizer, 1, list(chat.stop_ids))
     source = InMemory(model.config, dict(model.named_parameters()))
     export.write(tmp_path / "model", source, chat, ORIGIN)
     before = (tmp_path / "model" / "model.safetensors").read_bytes()
@@ -274,7 +274,7 @@ def test_a_tokenizer_whose_template_gives_other_ids_is_not_exported(
         def prompt_ids(self, messages: list[Message]) -> list[int]:  # type: ignore[override]
             return [*super().prompt_ids(messages), 5]
 
-    model = network.build(SIZES, chat.tokenizer, 1, chat.stop_ids)
+    model = network.build(SIZES, chat.tokenizer, 1, list(chat.stop_ids))
     source = InMemory(model.config, dict(model.named_parameters()))
     other = Different(chat.tokenizer, TEMPLATES["bayling"])
     with pytest.raises(TemplateError, match="give different tokens"):

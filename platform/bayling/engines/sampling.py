@@ -59,7 +59,7 @@ def next_tokens(
         top_p: of the drawn rows.
         rngs: of the drawn rows.
     """
-    tokens = logits.argmax(-1)
+    tokens = _likeliest(logits)
     if not drawn:
         return tokens
     rows = torch.tensor(drawn, device=logits.device)
@@ -73,6 +73,15 @@ def next_tokens(
     picked = torch.searchsorted(cumulative, draws[:, None] * cumulative[:, -1:], right=True)
     tokens[rows] = picked[:, 0].clamp(max=logits.shape[-1] - 1)
     return tokens
+
+
+def _likeliest(logits: Tensor) -> Tensor:
+    """The likeliest token of each row."""
+    if logits.device.type != "cpu":
+        return logits.argmax(-1)
+    # Torch's takes ten to twenty times as long there: with 32,000 tokens, a tenth of a step of a
+    # model of 125 million parameters.
+    return torch.from_numpy(logits.float().numpy().argmax(-1))
 
 
 def _nucleus(probabilities: Tensor, top_p: Tensor) -> Tensor:

@@ -48,7 +48,7 @@ class Caller:
         self._meter.charge(tokens)
 
 
-def caller(request: Request) -> Caller:
+async def caller(request: Request) -> Caller:  # not async, it would wait for a thread
     """Who sent a request; for FastAPI's `Depends`. Where nobody is asked, anybody."""
     found = getattr(request.state, "caller", None)
     return found if isinstance(found, Caller) else Caller(ANYBODY, Meter(Limits()))

@@ -22,12 +22,11 @@ from ray import serve
 from ray.serve.config import AutoscalingConfig
 from ray.serve.handle import DeploymentHandle
 
-from bayling import engines
 from bayling.engines.options import EngineOptions
 from bayling.engines.protocol import Chunk, EngineFailed, Sampling, Scored
 from bayling.model_folder import Serving, load_chat
 from bayling.registry.pages import version_page
-from bayling.serve import front, logs, monitoring, routing
+from bayling.serve import front, logs, monitoring, replica_engine, routing
 from bayling.serve.accounting import Sink, write_down
 from bayling.serve.answering import Answering, Limits
 from bayling.serve.app import create_app
@@ -66,7 +65,7 @@ class Engine:
         self._version = version
         self._tracing = _begin("Engine", arguments)
         folder = arguments.served.folder(version)
-        self._engine = engines.load(
+        self._engine = replica_engine.load(
             config.engine,
             folder,
             EngineOptions(
@@ -80,6 +79,7 @@ class Engine:
                 quantization=config.quantization,
                 adapters=config.adapter_folders,
             ),
+            _replica(),
         )
         # A replica that cannot generate must not become ready.
         self._engine.generate_all([[0]], Sampling(max_new_tokens=2))
@@ -318,9 +318,13 @@ class Api:
 
 def _begin(deployment: str, arguments: Arguments) -> Tracing:
     """What comes first in a replica: its log, and where its spans go."""
-    replica = serve.get_replica_context().replica_id.to_full_id_str()
+    replica = _replica()
     logs.install(deployment, replica)
     return Tracing.start(arguments.config.tracing, arguments.served.name, deployment, replica)
+
+
+def _replica() -> str:
+    return str(serve.get_replica_context().replica_id.to_full_id_str())
 
 
 def engine(arguments: dict[str, Any]) -> serve.Application:

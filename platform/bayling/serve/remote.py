@@ -27,6 +27,11 @@ _PAUSE_S = 0.25
 """Before the second attempt, and twice as long before each one after it."""
 
 
+_PLAIN = {"request_serialization": "pickle", "response_serialization": "pickle"}
+"""What travels are this package's own classes. Ray's cloudpickle, which can also take along what
+cannot be imported, looks at each of them for three times as long."""
+
+
 class RemoteTokens:
     """`Tokens` from the replicas of one engine application.
 
@@ -46,6 +51,7 @@ class RemoteTokens:
         self._cold_start_wait_s = cold_start_wait_s
         self._count = count
         self._handle: DeploymentHandle | None = None
+        self._streaming: DeploymentHandle | None = None
 
     async def generate(
         self, request_id: str, token_ids: Sequence[int], sampling: Sampling, *, every_s: float
@@ -100,8 +106,7 @@ class RemoteTokens:
             (observation.request_id, len(token_ids), sampling),
         )
         try:
-            handle = self._engine().options(stream=True)
-            chunks = handle.generate.remote(
+            chunks = self._streams().generate.remote(
                 request_id, token_ids, sampling, every_s, span.headers()
             )
             try:
@@ -162,8 +167,13 @@ class RemoteTokens:
 
     def _engine(self) -> DeploymentHandle:
         if self._handle is None:
-            self._handle = serve.get_app_handle(self._application)
+            self._handle = serve.get_app_handle(self._application).options(**_PLAIN)
         return self._handle
+
+    def _streams(self) -> DeploymentHandle:
+        if self._streaming is None:
+            self._streaming = self._engine().options(stream=True)
+        return self._streaming
 
     async def _taken(self, first: Any) -> None:
         began = time.monotonic()

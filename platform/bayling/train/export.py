@@ -116,7 +116,7 @@ def write(folder: Path, source: Source, chat: ChatFormat, origin: Origin) -> Non
     GenerationConfig(
         do_sample=False,
         bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=chat.stop_ids,
+        eos_token_id=list(chat.stop_ids),
         pad_token_id=tokenizer.pad_token_id,
     ).save_pretrained(aside)
     Serving(

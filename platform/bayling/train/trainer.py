@@ -93,7 +93,7 @@ class Trainer:
             model,
             chat.tokenizer,
             seed,
-            chat.stop_ids,
+            list(chat.stop_ids),
             dtype=dtype,
             implementation=attention.choose(device, dtype, packed.sequence_length),
             device=device,
