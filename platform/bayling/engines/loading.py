@@ -12,6 +12,7 @@ from transformers.utils.logging import disable_progress_bar
 from bayling import accelerators
 from bayling.engines.cache import ATTENTION
 from bayling.engines.folder import check_model_folder
+from bayling.engines.packed import pack
 from bayling.errors import UserError
 
 
@@ -47,4 +48,6 @@ def load_model(folder: str | Path, device: str, dtype: str) -> PreTrainedModel:
         model = model.float()
     model = model.eval().to(device)
     assert isinstance(model, PreTrainedModel)
+    if device == "cpu":
+        pack(model)
     return model
