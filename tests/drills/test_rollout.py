@@ -118,6 +118,14 @@ class People:
         return version, response.json()["translations"][0]["text"]
 
 
+def said(process: psutil.Process) -> str:
+    """Its command line; empty for one that has just ended."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
 @dataclass
 class Scene:
     """A server whose rollouts are carried out, and people who use it."""
@@ -146,7 +154,7 @@ class Scene:
         [replica] = [
             process
             for process in psutil.Process().children(recursive=True)
-            if name in " ".join(process.cmdline())
+            if name in said(process)
         ]
         replica.kill()
 

@@ -93,7 +93,7 @@ def test_a_stopped_worker_is_found_shown_and_replaced(
     assert training.curve() == undisturbed.curve()
     # It took longer than the ten seconds between two looks at a node.
     shown = training.run().data.metrics
-    assert shown["system/node-0/cpu_utilization_percentage"] > 0
+    assert "system/node-0/cpu_utilization_percentage" in shown
     assert shown["system/node-0/system_memory_usage_megabytes"] > 0
 
 

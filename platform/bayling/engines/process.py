@@ -10,6 +10,7 @@ that are ready together travel together.
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import queue
 import socket
@@ -24,6 +25,8 @@ from typing import Any, NamedTuple
 from bayling.engines.intake import Failure, Intake, Request, Text, in_short
 from bayling.engines.protocol import Chunk, EngineFailed, Load, RequestRefused, Sampling, Scored
 from bayling.errors import StageFailed, UserError
+
+log = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 0.5
 """How often the engine's process looks at itself while it delivers nothing."""
@@ -170,7 +173,7 @@ class EngineProcess(Intake):
 
     def _read(self) -> None:
         """Deliver what comes, until nothing does."""
-        with suppress(EOFError, OSError):
+        try:
             while True:
                 news: _News = self._connection.recv()
                 self._seen = news.load
@@ -178,6 +181,12 @@ class EngineProcess(Intake):
                 self._trouble = news.trouble or ""
                 for request_id, item in news.items:
                     self._deliver(request_id, item)
+        except (EOFError, OSError):
+            pass
+        except Exception as error:
+            log.exception("the engine's process cannot be understood")
+            self._trouble = f"the engine's process cannot be understood ({in_short(error)})"
+            self._process.kill()
         code = self._process.wait()
         with self._change:
             if not self._closing:
@@ -263,6 +272,9 @@ class _Child:
                     self._engine.cancel(request_id)
         except (RequestRefused, EngineFailed) as error:
             deliver(error)
+        except Exception as error:  # whoever asked must hear of it, and others must go on
+            log.exception("a request could not be begun")
+            deliver(EngineFailed(f"the engine failed ({in_short(error)})"))
 
 
 def run(descriptor: int) -> None:
