@@ -380,7 +380,7 @@ def test_a_models_own_template_is_used_for_text_labels_and_stop() -> None:
     ]
     prompt = chat_format.prompt_ids(chat("in 5 days"))
     assert result.ids[: len(prompt)] == prompt
-    assert chat_format.stop_ids == [chat_format.tokenizer.eos_token_id]
+    assert chat_format.stop_ids == (chat_format.tokenizer.eos_token_id,)
 
 
 def test_own_without_a_chat_template_is_refused() -> None:
