@@ -1,7 +1,7 @@
 """Weights of linear layers in the order in which a CPU multiplies them.
 
 Torch puts a bfloat16 weight into oneDNN's order again for every product. Done once, the products of
-a model of 125 million parameters take half the time for one row, two thirds for 8 and nine tenths
+a model of 125 million parameters take half the time for one row, two thirds for 8 and five sixths
 for 32, and are equal to the last bit. `torch.compile` with frozen weights uses the same operators.
 """
 

@@ -2,9 +2,9 @@
 
 An engine written in Python needs the interpreter between any two operations of a model, and so
 does everything else in its process: with a server's event loop beside it, each waits for the
-other's turn, and a small model loses a third of its tokens. vLLM keeps its engine apart for the
-same reason. Requests and tokens travel over a pair of sockets that nobody else can open; tokens
-that are ready together travel together.
+other's turn, and a small model loses a sixth of its tokens. vLLM's engine has processes, too.
+Requests and tokens travel over a pair of sockets that nobody else can open; tokens that are ready
+together travel together.
 """
 
 from __future__ import annotations

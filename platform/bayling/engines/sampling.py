@@ -79,8 +79,8 @@ def _likeliest(logits: Tensor) -> Tensor:
     """The likeliest token of each row."""
     if logits.device.type != "cpu":
         return logits.argmax(-1)
-    # Torch's takes ten to twenty times as long there: with 32,000 tokens, a tenth of a step of a
-    # model of 125 million parameters.
+    # Torch's takes ten to twenty times as long there: with 32,000 tokens, a twentieth of a step of
+    # a model of 125 million parameters.
     return torch.from_numpy(logits.float().numpy().argmax(-1))
 
 

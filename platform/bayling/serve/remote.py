@@ -28,8 +28,8 @@ _PAUSE_S = 0.25
 
 
 _PLAIN = {"request_serialization": "pickle", "response_serialization": "pickle"}
-"""What travels are this package's own classes. Ray's cloudpickle, which can also take along what
-cannot be imported, looks at each of them for three times as long."""
+"""What travels are this package's own classes, which need none of cloudpickle's care for what
+cannot be imported: a tenth of what an engine's replica had its interpreter do."""
 
 
 class RemoteTokens:
