@@ -6,8 +6,9 @@ The pairs are English and German sentences around CLDR's dates, amounts, quantit
 some of them repeated, misaligned or in the wrong language. Beside the stage runs the usual way:
 `datasets.map` and `filter`, row by row, with the same steps of cleaning, prompts, template and
 tokenizer, then TRL's packing, with as many processes. It drops exact repeats in its one main
-process. What it has no step for – near repeats, boilerplate – the stage leaves out too in the run
-that is compared; with them it runs once more, as it is. Both times it writes tables of what it kept
+process. What it has no step for – near repeats, boilerplate, pairs that share words with held-out
+ones – the stage leaves out too in the run that is compared, where it holds no more than one pair
+out; with them it runs once more, as it is. Both times it writes tables of what it kept
 and dropped.
 
 Prints tokens a second of both and their ratio, the time of each step, what the tokenizer alone
@@ -174,6 +175,7 @@ def overrides(folder: Path, number: int, workers: int, skip: Sequence[str]) -> l
         "recipe=quickstart",
         f"output_dir={folder}/{number}{'-alike' if skip else ''}",
         f"data.cleaning.skip={json.dumps(list(skip))}",
+        *(["data.heldout_per_direction=1"] if skip else []),
         "data.languages=[en,de]",
         f"data.sources=[{{path:[{folder}/{number}.en,{folder}/{number}.de],origin:made}}]",
         f"data.conversations={2 * number}",

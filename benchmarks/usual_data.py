@@ -20,13 +20,20 @@ from trl import pack_dataset
 from bayling.data.cleaning.config import CleaningConfig
 from bayling.data.cleaning.steps import CLEANERS, Batch, clean
 from bayling.data.cleaning.text import normalise
+from bayling.data.cleaning.words import words
 from bayling.data.instructions.forms import PromptShares, ask, prompt_language
 
 SHARES = PromptShares(0.55, 0.25, 0.1, 0.1)
 
 
 def normalised(row: dict[str, str]) -> dict[str, str]:
-    return {"source": normalise(row["source"]), "target": normalise(row["target"])}
+    source, target = normalise(row["source"]), normalise(row["target"])
+    # What the stage compares pairs by: their words, without case and punctuation.
+    return {
+        "source": source,
+        "target": target,
+        "key": "\0".join((*words(source), "", *words(target))),
+    }
 
 
 def passes(source: str, target: str) -> bool:
@@ -70,16 +77,16 @@ def main() -> None:
     data = data.map(normalised, num_proc=number)
     data = data.filter(passes, input_columns=["source", "target"], num_proc=number)
     lap("clean")
-    seen: set[tuple[str, str]] = set()
+    seen: set[str] = set()
 
-    def new(source: str, target: str) -> bool:
-        known = (source, target) in seen
-        seen.add((source, target))
+    def new(key: str) -> bool:
+        known = key in seen
+        seen.add(key)
         return not known
 
-    data = data.filter(new, input_columns=["source", "target"])
+    data = data.filter(new, input_columns=["key"])
     lap("drop repeats")
-    data = data.map(messages, num_proc=number, remove_columns=["source", "target"])
+    data = data.map(messages, num_proc=number, remove_columns=["source", "target", "key"])
     lap("prompts")
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
     masks = "{% generation %}" in (tokenizer.chat_template or "")

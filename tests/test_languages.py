@@ -186,3 +186,13 @@ def test_a_text_in_another_script_or_without_any_is_not(text: str, tag: str) -> 
 def test_letters_are_counted_and_digits_punctuation_and_marks_are_not() -> None:
     assert languages.letters_in_script("21. März, день", "de") == (4, 8)
     assert languages.letters_in_script("नमस्ते 5", "hi") == (4, 4)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "21. März", "12:30", "день", "Tag день", "ひらがな", "नमस्ते 5"]
+)
+@pytest.mark.parametrize("tag", ["de", "ru", "ja", "hi", "xyz"])
+def test_a_text_is_only_in_a_script_if_all_of_its_letters_are(text: str, tag: str) -> None:
+    right, letters = languages.letters_in_script(text, tag)
+    for _ in range(2):  # the second time its characters are known
+        assert languages.only_in_script(text, tag) is (right == letters)

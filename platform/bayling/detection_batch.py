@@ -28,9 +28,11 @@ class ManyTexts:
 
     def __init__(self, model: LanguageIdentifier) -> None:
         self._encode = model._encode
-        self._next = np.asarray(model.tk_nextmove, dtype=np.int64)
-        self._row = np.asarray(model.tk_row, dtype=np.int64) << 8
-        self._feature = np.asarray(model.tk_output, dtype=np.int64)
+        after = np.asarray(model.tk_nextmove)
+        # Of each step of the automaton: where the next one's are, and the feature that it meets.
+        rows = np.asarray(model.tk_row, np.int32) << 8
+        self._first, self._steps = rows[0], rows[after]
+        self._features = np.asarray(model.tk_output, np.int32)[after]
         self._weights, self._prior = model.nb_ptc, model.nb_pc
         self._aliases = model._alias_pairs
         first = {label: place for place, label in reversed(list(enumerate(model.nb_classes)))}
@@ -48,11 +50,16 @@ class ManyTexts:
         lengths = np.asarray([len(text) for text in encoded])
         rows, features = self._walk(encoded, lengths)
         # Few of the model's 100,000 features are met in so few texts.
-        met, place = np.unique(features, return_inverse=True)
-        often = np.zeros((len(texts), len(met)), np.float32)
-        np.add.at(often, (rows, place), 1)
+        known = np.zeros(len(self._weights), np.bool_)
+        known[features] = True
+        met = np.flatnonzero(known)
+        place = (np.cumsum(known) - 1)[features]
+        flat = np.bincount(rows * len(met) + place, minlength=len(texts) * len(met))
+        often = flat.reshape(len(texts), len(met))
+        # Whole numbers, and small ones: their logarithms are looked up.
+        logarithms = np.log1p(np.arange(often.max(initial=0) + 1), dtype=np.float32)
         weights: NDArray[np.float32] = self._weights[met].astype(np.float32)
-        scores: NDArray[np.float32] = np.log1p(often, out=often) @ weights + self._prior
+        scores: NDArray[np.float32] = logarithms[often] @ weights + self._prior
         scores[np.setdiff1d(np.arange(len(texts)), rows)] = 0
         scores /= np.sqrt(np.maximum(lengths, 1), dtype=np.float32)[:, None]
         np.exp(scores - scores.max(axis=1, keepdims=True), out=scores)
@@ -72,12 +79,12 @@ class ManyTexts:
             letters[: lengths[text], place] = np.frombuffer(encoded[text], np.uint8)
         # The longest first: those that still go on are always the first so many.
         going = np.searchsorted(-lengths[order], -np.arange(len(letters)), side="left")
-        state = np.zeros(len(encoded), np.int64)
-        rows, features = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        begin: NDArray[np.int32] = np.full(len(encoded), self._first)
+        steps: list[NDArray[np.int32]] = [np.zeros(0, np.int32)]
         for line, number in zip(letters, going, strict=True):
-            state = self._next[self._row[state[:number]] + line[:number]]
-            met = self._feature[state]
-            where = np.flatnonzero(met >= 0)
-            rows.append(order[where])
-            features.append(met[where])
-        return np.concatenate(rows), np.concatenate(features)
+            steps.append(begin[:number] + line[:number])
+            begin = self._steps[steps[-1]]
+        features = self._features[np.concatenate(steps)]
+        where = np.flatnonzero(features >= 0)
+        rows = np.concatenate([order[:0], *(order[:number] for number in going)])
+        return rows[where], features[where]

@@ -227,10 +227,32 @@ def letters_in_script(text: str, tag: str) -> tuple[int, int]:
     return right, letters
 
 
+def only_in_script(text: str, tag: str) -> bool:
+    """Whether no letter of `text` is in another script than that of language `tag`.
+
+    Most texts are so, and this is several times as fast as to count their letters.
+    """
+    fitting = _fitting(tag)
+    if fitting.issuperset(text):
+        return True
+    kinds = _letters_of(tag)
+    new = set(text) - fitting
+    fitting.update(character for character in new if kinds[character] != 1)
+    return new <= fitting
+
+
+@lru_cache(maxsize=1024)
+def _fitting(tag: str) -> set[str]:
+    """Of the characters met so far, those that are no letter of another script."""
+    return set()
+
+
 def in_script(text: str, tag: str) -> bool:
     """Whether `text` is written in the script of language `tag`: at least half of its letters.
 
     A text without letters ("12:30") is in every script; an empty one in none.
     """
+    if only_in_script(text, tag):
+        return bool(text.strip())
     right, total = letters_in_script(text, tag)
-    return bool(text.strip()) and 2 * right >= total
+    return 2 * right >= total

@@ -13,7 +13,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from bayling.errors import UserError
@@ -101,30 +101,24 @@ class Template:
         check_turns(messages)
         pieces: list[str] = []
         answers: list[tuple[int, int]] = []
-        length = 0
-
-        def write(text: str) -> None:
-            nonlocal length
-            pieces.append(text)
-            length += len(text)
-
         if messages[0].role != "system" and self.system is not None:
-            write(self.before["system"] + self.system + self.after["system"])
-        for index, message in enumerate(messages):
+            pieces.append(self.before["system"] + self.system + self.after["system"])
+        length = sum(map(len, pieces))
+        for left, message in zip(range(len(messages) - 1, -1, -1), messages, strict=True):
             self.refuse_control_tokens(message.content)
-            content = message.content.strip() if self.strip else message.content
-            write(self.before[message.role])
-            start = length
-            write(content)
+            before = self.before[message.role]
+            turn = before + (message.content.strip() if self.strip else message.content)
             if message.role == "assistant":
-                write(self.end_token)
-                answers.append((start, length))
-                if index + 1 < len(messages):
-                    write(self.between)
+                turn += self.end_token
+                answers.append((length + len(before), length + len(turn)))
+                if left:
+                    turn += self.between
             else:
-                write(self.after[message.role])
+                turn += self.after[message.role]
+            pieces.append(turn)
+            length += len(turn)
         if messages[-1].role == "user":
-            write(self.before["assistant"])
+            pieces.append(self.before["assistant"])
         return Rendered("".join(pieces), answers)
 
     def refuse_control_tokens(self, content: str) -> None:
@@ -320,29 +314,32 @@ class ChatFormat:
     def _mask(self, rendered: Rendered, tokens: Encoding) -> Encoded | str:
         ids = tokens.ids
         supervised = [False] * len(ids)
+        length = len(self._bos) + len(rendered.text)
 
         def characters(token: int) -> tuple[int, int]:
             return tokens.token_to_chars(token) or (0, 0)  # none only where there is no such token
 
-        def ends_after(character: int, token: int) -> bool:
-            return characters(token)[1] > character
+        def reaching_beyond(character: int) -> int:
+            """The first token that ends after a character."""
+            if character >= length:
+                return len(ids)
+            found = tokens.char_to_token(character)
+            if found is not None:
+                return found
+            # The tokenizer leaves that character out. Tokens are in the order of their characters.
+            return bisect_left(range(len(ids)), True, key=lambda at: characters(at)[1] > character)
 
-        def begins_at(character: int, token: int) -> bool:
-            return characters(token)[0] >= character
-
-        first = 0
         for answer in rendered.answers:
             start, end = (place + len(self._bos) for place in answer)
-            # Tokens are in the order of their characters.
-            every = range(len(ids))
-            first = bisect_left(every, True, first, key=partial(ends_after, start))
+            first = reaching_beyond(start)
             if first < len(ids) and characters(first)[0] < start:
                 # A token that is half prompt, half answer: the server, which has only the
                 # prompt, would make other ids.
                 return "a token spans the start of an answer"
-            last = bisect_left(every, True, first, key=partial(begins_at, end))
+            last = reaching_beyond(end)
+            while last < len(ids) and characters(last)[0] < end:
+                last += 1
             supervised[first:last] = [True] * (last - first)
-            first = last
         return Encoded(ids, supervised)
 
     @property

@@ -86,14 +86,5 @@ def _quiet() -> None:
     """Leave the terminal to this platform's own progress."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    try:
-        from ray.data import DataContext
-    except ImportError:
-        pass
-    else:
-        context = DataContext.get_current()
-        context.enable_progress_bars = False
-        context.print_on_execution_start = False
-    # After the import, which sets levels of its own.
-    for name in ("ray", "ray.data", "ray.train", "ray.serve"):
+    for name in ("ray", "ray.train", "ray.serve"):
         logging.getLogger(name).setLevel(logging.ERROR)

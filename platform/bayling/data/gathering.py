@@ -225,10 +225,7 @@ class Gathering:
         steps = dict(CLEANERS)
         if self._tests is not None:
             steps[CONTAMINATED] = self._tests.step()
-        pairs = [
-            replace(pair, source=normalise(pair.source), target=normalise(pair.target))
-            for pair in tables.read_pairs(self.folder / _RAW / name)
-        ]
+        pairs = [_normalised(pair) for pair in tables.read_pairs(self.folder / _RAW / name)]
         directions: dict[tuple[str, str], list[int]] = defaultdict(list)
         for row, pair in enumerate(pairs):
             directions[pair.source_lang, pair.target_lang].append(row)
@@ -360,6 +357,13 @@ def _signatures(pairs: list[Pair], talks: list[Conversation], near: bool) -> Sig
         parts.append(duplicates.sign(Batch(source_lang, target_lang, *texts), register, near=near))
         order += rows
     return duplicates.join(parts, order)
+
+
+def _normalised(pair: Pair) -> Pair:
+    source, target = normalise(pair.source), normalise(pair.target)
+    if source == pair.source and target == pair.target:
+        return pair
+    return replace(pair, source=source, target=target)
 
 
 def _victim(pair: Pair, step: str, found: str) -> Quarantined:

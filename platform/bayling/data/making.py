@@ -77,9 +77,10 @@ class Making:
         pairs = list(tables.read_pairs(self.folder / PAIRS / name))
         tested = self._tested(pairs, tests)
         elsewhere = self._elsewhere(name, tests)
-        siblings = Siblings(
-            [*(pair for row, pair in enumerate(pairs) if row not in tested), *elsewhere]
-        )
+        siblings = Siblings([])
+        if self.config.mixture.tasks.interactive:
+            usable = (pair for row, pair in enumerate(pairs) if row not in tested)
+            siblings = Siblings([*usable, *elsewhere])
 
         def rows() -> Iterator[Conversation]:
             for row, pair in enumerate(pairs):
@@ -90,9 +91,10 @@ class Making:
                 stratum = Stratum.of(pair.origin, pair.source_lang, pair.target_lang)
                 following = row + 1 if row + 1 < len(pairs) and row + 1 not in tested else row
                 more = pairs[following] if following != row else None
-                for use in range(times(uses.get(stratum, 0.0), self.seed, pair.id)):
+                known = pair.id
+                for use in range(times(uses.get(stratum, 0.0), self.seed, known)):
                     try:
-                        yield self._conversation(pair, more, siblings, use)
+                        yield self._conversation(pair, known, more, siblings, use)
                     except building.Dropped as error:
                         dropped[str(error)] += 1
             for talk in tables.read_conversations(self.folder / TALKS / name):
@@ -106,22 +108,23 @@ class Making:
         return {"counts": dict(counts), "dropped": dict(dropped)}
 
     def _conversation(
-        self, pair: Pair, more: Pair | None, siblings: Siblings, use: int
+        self, pair: Pair, known: str, more: Pair | None, siblings: Siblings, use: int
     ) -> Conversation:
         """What comes of a pair when it is used for the nth time, from 0.
 
         Args:
+            known: the pair's id.
             more: the pair after it.
             siblings: the pairs that may be used, by what they translate.
         """
-        name = f"{pair.id} {use}"
+        name = f"{known} {use}"
         rng = random.Random(int(draw(self.seed, "words", name) * 2**64))
         config = self.config
         shares = PromptShares.of(
             config.chinese_prompts, config.source_prompts, config.target_prompts
         )
         # Each direction as often as the other, and the other one the next time.
-        other_way = (draw(self.seed, "direction", pair.id) < 0.5) is (use % 2 == 0)
+        other_way = (draw(self.seed, "direction", known) < 0.5) is (use % 2 == 0)
         task = choose(vars(config.mixture.tasks), draw(self.seed, "task", name))
         if more is not None and (more.languages != pair.languages or _share_a_text(more, pair)):
             more = None

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.lib.format import open_memmap
 
 from bayling.templates import Encoded
 
@@ -106,35 +105,35 @@ def write_shard(conversations: list[Item], length: int, folder: Path) -> Packed:
     # In the order of their first conversation: filling sorts them by length, and training
     # would meet all long conversations together.
     groups = sorted((sorted(group) for group in fill(lengths, length)), key=lambda g: g[0])
-    folder.mkdir(parents=True, exist_ok=True)
+    # In memory, and written as a whole: to reach into a file's pages for every conversation takes
+    # several times as long.
     shape = (len(groups), length)
-    arrays = {
-        name: open_memmap(folder / f"{name}.npy", mode="w+", dtype=dtype, shape=shape)
-        for name, dtype in ARRAYS.items()
-    }
+    arrays = {name: np.zeros(shape, kind) for name, kind in ARRAYS.items()}
+    arrays["labels"].fill(IGNORED)
     lengths_used = np.zeros(len(groups), dtype=np.uint32)
     supervised = np.zeros(len(groups), dtype=np.uint32)
+    places = np.arange(length)
     names: list[str] = []
     for row, group in enumerate(groups):
         start = 0
-        arrays["labels"][row] = IGNORED
         for index in group:
             item = conversations[index]
-            encoded = item.encoded
-            ids = np.asarray(encoded.ids, dtype=np.int32)
+            ids = np.array(item.encoded.ids, np.int32)
+            wanted = np.array(item.encoded.supervised, np.bool_)
             end = start + len(ids)
             arrays["input_ids"][row, start:end] = ids
-            arrays["labels"][row, start:end] = np.where(encoded.supervised, ids, IGNORED)
-            arrays["position_ids"][row, start:end] = np.arange(len(ids))
-            lengths_used[row] += len(ids)
-            supervised[row] += sum(encoded.supervised)
+            np.copyto(arrays["labels"][row, start:end], ids, where=wanted)
+            arrays["position_ids"][row, start:end] = places[: len(ids)]
             arrays["groups"][row, start:end] = item.group
+            supervised[row] += np.count_nonzero(wanted)
             names.append(f"{row}\t{item.id}")
             start = end
+        lengths_used[row] = start
         # What is left over is a conversation of its own, so that nothing attends to it.
-        arrays["position_ids"][row, start:] = np.arange(length - start)
-    for array in arrays.values():
-        array.flush()
+        arrays["position_ids"][row, start:] = places[: length - start]
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array)
     np.save(folder / "lengths.npy", lengths_used)
     np.save(folder / "supervised.npy", supervised)
     (folder / "conversations.tsv").write_text("\n".join(names) + "\n", "utf-8")

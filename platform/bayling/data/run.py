@@ -83,7 +83,7 @@ def run(config: DataConfig, model: ModelConfig, context: Context) -> Manifest:
         passes.alone("tokenizer", partial(tokens.train_tokenizer, template))
     else:
         load_tokenizer(model.base).save_pretrained(folder / "tokenizer")
-    load_chat(folder / "tokenizer", model.template.value)  # refuses a template that misfits
+        load_chat(folder / "tokenizer", model.template.value)  # refuses a template that misfits
 
     packed = passes.each("packing", range(partitions), tokens.pack)
     heldout_size = passes.alone("packing held-out", tokens.pack_heldout)

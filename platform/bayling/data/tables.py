@@ -7,7 +7,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, islice
+from itertools import accumulate, islice, repeat
 from pathlib import Path
 from typing import Any
 
@@ -137,25 +137,32 @@ def write_conversations(path: Path, rows: Iterable[Conversation]) -> None:
     _write(path, columns, _conversations())
 
 
-def read_conversations(path: Path) -> Iterator[Conversation]:
-    """The conversations of one partition, in order."""
+def read_conversations(path: Path, *, requirements: bool = True) -> Iterator[Conversation]:
+    """The conversations of one partition, in order.
+
+    Args:
+        requirements: whether those of their turns are read too.
+    """
     for batch in _read(path):
         roles, contents, wanted = batch["messages"].flatten().flatten()
-        kinds, values = wanted.flatten().flatten()
-        texts = iter(values.flatten().to_pylist())
-        requirements = (
-            Requirement(kind, tuple(islice(texts, number)))
-            for kind, number in zip(kinds.to_pylist(), _lengths(values), strict=True)
-        )
-        messages = (
-            Message(role, content, tuple(islice(requirements, number)))
-            for role, content, number in zip(
-                roles.to_pylist(), contents.to_pylist(), _lengths(wanted), strict=True
-            )
-        )
+        known: Iterator[tuple[Requirement, ...]] = repeat(())
+        if requirements:
+            known = _requirements(wanted)
+        messages = map(Message, roles.to_pylist(), contents.to_pylist(), known)
         about = [batch[name].to_pylist() for name in _ABOUT]
         for name, *others, number in zip(*about, _lengths(batch["messages"]), strict=True):
             yield Conversation(name, tuple(islice(messages, number)), *others)
+
+
+def _requirements(lists: Any) -> Iterator[tuple[Requirement, ...]]:
+    """A row's, for each row of a column of lists."""
+    kinds, values = lists.flatten().flatten()
+    texts = iter(values.flatten().to_pylist())
+    every = (
+        Requirement(kind, tuple(islice(texts, number)))
+        for kind, number in zip(kinds.to_pylist(), _lengths(values), strict=True)
+    )
+    return (tuple(islice(every, number)) for number in _lengths(lists))
 
 
 def _read(path: Path) -> Iterator[Any]:

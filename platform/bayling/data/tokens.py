@@ -39,7 +39,8 @@ class Tokens:
     def pack(self, number: int) -> dict[str, Any]:
         """Tokenise and pack a partition; returns sizes and what was dropped."""
         os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one task, one core
-        rows = read_conversations(self.folder / CONVERSATIONS / part(number))
+        path = self.folder / CONVERSATIONS / part(number)
+        rows = read_conversations(path, requirements=False)
         shard = self.folder / "packed" / f"shard-{number:05d}"
         sizes, dropped, lengths = self._pack(list(rows), shard)
         return {"sizes": sizes, "dropped": dropped, "lengths": lengths}
@@ -108,7 +109,7 @@ class Tokens:
         left = self.config.tokenizer_sample
         each = -(-left // len(paths)) if self.config.sources else left
         for path in paths:
-            for row in islice(read_conversations(path), min(each, left)):
+            for row in islice(read_conversations(path, requirements=False), min(each, left)):
                 yield from (message.content for message in row.messages)
                 left -= 1
 

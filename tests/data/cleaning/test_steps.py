@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bayling.data.cleaning.config import CleaningConfig
-from bayling.data.cleaning.contamination import TestTexts, words
+from bayling.data.cleaning.contamination import TestTexts
 from bayling.data.cleaning.steps import CLEANERS, Batch, clean
 from bayling.data.cleaning.text import normalise
 from bayling.errors import UserError
@@ -115,6 +115,7 @@ TEST_SET = [
         ("Yesterday the quick brown fox jumps over the lazy dog and sleeps.", True),
         ("The quick brown fox jumps over a lazy dog and runs away.", False),
         ("他说：敏捷的棕色狐狸跳过了那只狗。", True),
+        ("他说有9只敏捷的棕色狐狸跳过了那只狗。", True),
         ("good morning", True),
         ("Good morning to you all", False),
         ("", False),
@@ -127,11 +128,6 @@ def test_what_a_test_set_holds_is_not_trained_on(text: str, shared: bool) -> Non
         kept, dropped = clean(batch(pair), CleaningConfig(), step)
         assert (not kept) is shared
         assert not shared or "shares words with a test set" in dropped[0].found
-
-
-def test_scripts_without_spaces_are_compared_by_characters() -> None:
-    assert words("Das Haus, 3 km") == ["das", "haus", "3", "km"]
-    assert words("我住在 Berlin。") == ["我", "住", "在", "berlin"]
 
 
 def test_a_step_that_is_not_there_is_told() -> None:

@@ -8,8 +8,6 @@ test sets, mapped into memory by every task alike.
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -17,25 +15,13 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import xxhash
 
 from bayling.data.cleaning.config import CleaningConfig
 from bayling.data.cleaning.steps import Batch, Found, Step
+from bayling.data.cleaning.words import Hashed, Hashes
 
-# Scripts without spaces between words: each character is taken for a word.
-_WORD = re.compile(
-    r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
-    r"\U00020000-\U0003ffff]|[^\W_]+"
-)
-Hashes = npt.NDArray[np.uint64]
-_FACTOR = np.uint64(0x9E3779B97F4A7C15)
 _AT_ONCE = 10_000
 """Texts of test sets."""
-
-
-def words(text: str) -> list[str]:
-    """What a text is compared by."""
-    return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
 
 
 @dataclass(frozen=True)
@@ -89,17 +75,7 @@ class TestTexts:
 def _hashes(texts: Sequence[str], ngram: int) -> tuple[Hashes, npt.NDArray[np.int64]]:
     """Of all `ngram` words in a row of each text, or of the whole of a text that has fewer; and the
     index of the text that each belongs to."""
-    found = [words(text) for text in texts]
-    counts = np.array([len(one) for one in found], np.int64)
-    digest = xxhash.xxh3_64_intdigest
-    flat = np.fromiter((digest(word.encode()) for one in found for word in one), np.uint64)
-    # A polynomial over the words' hashes: all rows of words of all texts at a time.
-    rows = np.zeros(max(0, len(flat) - ngram + 1), np.uint64)
-    for ahead in range(ngram):
-        rows = rows * _FACTOR + flat[ahead : ahead + len(rows)]
-    owner = np.repeat(np.arange(len(texts)), counts)[: len(rows)]
-    ends = np.cumsum(counts)
-    whole = np.arange(len(rows)) + ngram <= ends[owner]
-    short = np.flatnonzero((counts > 0) & (counts < ngram))
-    alone = np.array([digest("\0".join(found[index]).encode()) for index in short], np.uint64)
-    return np.concatenate([rows[whole], alone]), np.concatenate([owner[whole], short])
+    hashed = Hashed.of(texts)
+    rows, owner = hashed.rows(ngram)
+    short = np.flatnonzero((hashed.counts > 0) & (hashed.counts < ngram))
+    return np.concatenate([rows, hashed.whole()[short]]), np.concatenate([owner, short])

@@ -22,8 +22,8 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from bayling.data.cleaning.contamination import words
 from bayling.data.cleaning.steps import Batch
+from bayling.data.cleaning.words import Hashed, Hashes, mix, words
 
 PERMUTATIONS, BANDS = 64, 16
 _ROWS = PERMUTATIONS // BANDS
@@ -40,7 +40,6 @@ _SEED = 1
 
 _NONE = np.zeros(0, np.int64)
 EXACT, NEAR, BOILERPLATE = "duplicate", "near duplicate", "boilerplate"
-Hashes = npt.NDArray[np.uint64]
 Places = npt.NDArray[np.int64]
 """Of pairs, counted through all partitions."""
 
@@ -71,29 +70,39 @@ def sign(batch: Batch, register: str = "", *, near: bool = True) -> Signatures:
         register: of all of them, where the data says it. Pairs of different ones are no near
             duplicates: how little they differ in is what can be learnt from them.
     """
+    number = len(batch)
+    sides = [mix(_same(tag, number), Hashed.of(texts).whole()) for tag, texts in batch.sides]
+    minhash = np.zeros((number, PERMUTATIONS), np.uint32)
+    if near:
+        _sketch(batch, register, minhash)
+    # Of each direction by itself: an English sentence may be there with all its translations.
+    others = (batch.target_lang, batch.source_lang)
+    source, target = (
+        mix(_same(other, number), side) for other, side in zip(others, sides, strict=True)
+    )
+    return Signatures(mix(*sides), source, target, minhash)
+
+
+def _same(language: str, number: int) -> Hashes:
+    return np.full(number, xxhash.xxh3_64_intdigest(language.encode()), np.uint64)
+
+
+def _sketch(batch: Batch, register: str, minhash: npt.NDArray[np.uint32]) -> None:
+    """Fill in the MinHash of each pair that is long enough for one."""
     from rensa import RMinHash
 
-    number = len(batch)
-    sides = [np.zeros(number, np.uint64) for _ in range(2)]
-    pair = np.zeros(number, np.uint64)
-    minhash = np.zeros((number, PERMUTATIONS), np.uint32)
-    others = (batch.target_lang, batch.source_lang)
     for index, texts in enumerate(zip(batch.source, batch.target, strict=True)):
         plain = [words(text) for text in texts]
+        if sum(map(len, plain)) <= _FEW:
+            continue
         joined = [
             f"{language}\0{' '.join(found)}"
             for (language, _), found in zip(batch.sides, plain, strict=True)
         ]
-        # Of each direction by itself: an English sentence may be there with all its translations.
-        for side, language, text in zip(sides, others, joined, strict=True):
-            side[index] = _hash(f"{language}\0{text}")
-        pair[index] = _hash("\0\0".join(joined))
-        if near and sum(map(len, plain)) > _FEW:
-            made = RMinHash(num_perm=PERMUTATIONS, seed=_SEED)
-            shingles = [shingle for text in joined for shingle in _shingles(text)]
-            made.update([register + one for one in shingles] if register else shingles)
-            minhash[index] = made.digest()
-    return Signatures(pair, sides[0], sides[1], minhash)
+        made = RMinHash(num_perm=PERMUTATIONS, seed=_SEED)
+        shingles = [shingle for text in joined for shingle in _shingles(text)]
+        made.update([register + one for one in shingles] if register else shingles)
+        minhash[index] = made.digest()
 
 
 def join(parts: Sequence[Signatures], order: Sequence[int]) -> Signatures:
@@ -110,10 +119,6 @@ def join(parts: Sequence[Signatures], order: Sequence[int]) -> Signatures:
         for name in ("pair", "source", "target", "minhash")
     }
     return Signatures(**together)
-
-
-def _hash(text: str) -> int:
-    return xxhash.xxh3_64_intdigest(text.encode())
 
 
 def _shingles(text: str) -> list[str]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from bayling import detection
 from bayling.data.cleaning.config import CleaningConfig
 from bayling.data.cleaning.lengths import usual_length
-from bayling.languages import letters_in_script, name_of
+from bayling.languages import letters_in_script, name_of, only_in_script
 
 _SHORT = 20
 """Characters below which lengths say little: a word may be translated by three."""
@@ -148,6 +148,8 @@ def _script(batch: Batch, config: CleaningConfig) -> Found:
     found = {}
     for language, texts in batch.sides:
         for index, text in enumerate(texts):
+            if only_in_script(text, language):
+                continue
             right, letters = letters_in_script(text, language)
             if right < config.min_script_share * letters:
                 found[index] = (

@@ -10,11 +10,15 @@ import unicodedata
 # interlinear ones, bidirectional controls, and halves of
 # surrogate pairs, which JSON may hold. Joiners (U+200C, U+200D) stay: Persian, Hindi and
 # emoji are written with them.
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
-_INVISIBLE = re.compile(
-    r"[\u00ad\u200b\u200e\u200f\u2060\u202a-\u202e\u2066-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff]"
+_CONTROL = r"\x00-\x1f\x7f-\x9f\u2028\u2029"
+_UNSEEN = (
+    r"\u00ad\u200b\u200e\u200f\u2060\u202a-\u202e\u2066-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff"
 )
-_SPACES = re.compile(r"[ \u00a0\u1680\u2000-\u200a\u202f\u205f]+")
+_WIDE = r"\u00a0\u1680\u2000-\u200a\u202f\u205f"
+_CONTROLS = re.compile(f"[{_CONTROL}]+")
+_INVISIBLE = re.compile(f"[{_UNSEEN}]")
+_SPACES = re.compile(f"[ {_WIDE}]+")
+_ODD = re.compile(rf"[{_CONTROL}{_UNSEEN}{_WIDE}]|  |\A | \Z")
 
 
 def normalise(text: str) -> str:
@@ -23,6 +27,9 @@ def normalise(text: str) -> str:
     Full-width punctuation stays, as it would not in form NFKC: Chinese and Japanese are written
     with it.
     """
+    # Most texts are as they should be, and that is soon seen.
+    if not _ODD.search(text) and unicodedata.is_normalized("NFC", text):
+        return text
     if not text.isascii():
         text = _INVISIBLE.sub("", unicodedata.normalize("NFC", text))
     return _SPACES.sub(" ", _CONTROLS.sub(" ", text)).strip(" ")
