@@ -131,3 +131,18 @@ def test_runs_that_begin_together_may_use_the_same_data(uri: str, experiment: st
     for run in tracked:
         [used] = runs.client(uri).get_run(run.run_id).inputs.dataset_inputs
         assert (used.dataset.name, used.dataset.digest) == ("cldr", "1f")
+
+
+def test_a_store_knows_its_runs_until_they_are_deleted(
+    uri: str, experiment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = open_run(uri, experiment, "known").run_id
+    gone = open_run(uri, experiment, "gone").run_id
+    MlflowClient(uri).delete_run(gone)
+    asked = (uri, known), (uri, gone), (uri, "f" * 32), (uri, None)
+    expected = [True, False, False, False]
+    assert [runs.exists(*one) for one in asked] == expected
+    assert not runs.exists(f"sqlite:///{tmp_path}/other.db", known)
+    # A server is asked in MLflow's way, and says the same.
+    monkeypatch.setattr(runs, "_in_sqlite", lambda *_: None)
+    assert [runs.exists(*one) for one in asked] == expected

@@ -7,9 +7,10 @@ goes on in the run it began, so that a curve has no second beginning.
 from __future__ import annotations
 
 import getpass
+import sqlite3
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -175,15 +176,36 @@ def ended_with_the_block(tracked: TrackedRun) -> Iterator[TrackedRun]:
 
 def exists(tracking_uri: str, run_id: str | None) -> bool:
     """Whether the store still knows a run."""
-    from mlflow.exceptions import MlflowException
-
     if run_id is None:
         return False
+    known = _in_sqlite(tracking_uri, run_id)
+    if known is not None:
+        return known
+    from mlflow.exceptions import MlflowException
+
     try:
         run = client(tracking_uri).get_run(run_id)
     except MlflowException:
         return False
     return bool(run.info.lifecycle_stage == "active")
+
+
+def _in_sqlite(tracking_uri: str, run_id: str) -> bool | None:
+    """Whether a local store knows a run; None where that cannot be told without MLflow.
+
+    To import MLflow takes several times as long as all else that a stage does which is done.
+    """
+    path = tracking_uri.removeprefix("sqlite:///")
+    if path == tracking_uri:
+        return None
+    address = f"{Path(path).absolute().as_uri()}?mode=ro"
+    try:
+        with closing(sqlite3.connect(address, uri=True)) as store:
+            asked = "select lifecycle_stage from runs where run_uuid = ?"
+            found = store.execute(asked, (run_id,)).fetchone()
+    except sqlite3.Error:
+        return None
+    return found is not None and found[0] == "active"
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, str]:
