@@ -30,7 +30,8 @@ def test_one_that_does_not_work_costs_the_others_nothing(ray_cluster: None, tmp_
         at_once=2,
     )
     assert [overrides for overrides, _ in results] == [overrides for overrides, _ in configs]
-    said = recorders[configs[0][0]].notes
+    # Some CPUs cannot train in bf16, and that is said, too.
+    said = [note for note in recorders[configs[0][0]].notes if "bf16" not in note]
     assert len(said) == 2
     assert said[0].startswith(f"{configs[2][0]} is the same run as {configs[0][0]}: ")
     for overrides, result in results:
