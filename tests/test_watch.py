@@ -62,6 +62,21 @@ def test_after_a_restart_the_pace_is_that_since_then(
     assert lines[-1].endswith("step 300 · 1 min left"), "700 steps at 10 a second"
 
 
+def test_the_time_that_workers_take_to_start_is_no_part_of_the_pace(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(watch.time, "monotonic", lambda: now[0])
+    plain = Plain()
+    plain.stage("train", "2/5")
+    for at, step in ((10.0, 0), (90.0, 0), (110.0, 100), (120.0, 200)):
+        now[0] = at
+        plain.progress(f"step {step}", step, 1000)
+    lines = capsys.readouterr().err.splitlines()
+    assert not any(line.endswith("left") for line in lines[:-1])
+    assert lines[-1].endswith("step 200 · 1 min left"), "800 steps at 10 a second"
+
+
 def test_before_a_stage_begins_a_line_has_no_name(capsys: pytest.CaptureFixture[str]) -> None:
     plain = Plain()
     plain.note("waiting for another pod")

@@ -85,8 +85,9 @@ class _Pace:
     def left(self, done: float, of: float) -> float | None:
         """Seconds that are left at the pace so far; None where there is none yet."""
         now = time.monotonic()
-        # What goes back to a checkpoint has a pace of its own from there on.
-        if of != self._of or done < self._last:
+        # What goes back to a checkpoint has a pace of its own from there on, and what begins has
+        # none before something is done: workers that start take as long as hundreds of steps.
+        if of != self._of or done < self._last or not self._first:
             self._of, self._first, self._since = of, done, now
         self._last = done
         gained = done - self._first
