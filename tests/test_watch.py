@@ -48,33 +48,32 @@ def test_before_there_is_a_pace_nothing_is_promised(
     assert "left" not in capsys.readouterr().err
 
 
-def test_after_a_restart_the_pace_is_that_since_then(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("reports", "promised"),
+    [
+        # 700 steps at 10 a second: what goes back to a checkpoint begins again.
+        (((20, 0), (40, 400), (140, 100), (160, 300)), [False, False, False, True]),
+        # 800 steps at 10 a second, as soon as two reports tell how fast.
+        (((10, 0), (90, 0), (110, 100), (120, 200)), [False, False, False, True]),
+    ],
+    ids=["after a restart", "after workers took long to start"],
+)
+def test_the_pace_is_that_of_steps_one_after_the_other(
+    reports: tuple[tuple[float, int], ...],
+    promised: list[bool],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     now = [0.0]
     monkeypatch.setattr(watch.time, "monotonic", lambda: now[0])
     plain = Plain()
     plain.stage("train", "2/5")
-    for at, step in ((20.0, 0), (40.0, 400), (140.0, 100), (160.0, 300)):
+    for at, step in reports:
         now[0] = at
         plain.progress(f"step {step}", step, 1000)
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[-1].endswith("step 300 · 1 min left"), "700 steps at 10 a second"
-
-
-def test_the_time_that_workers_take_to_start_is_no_part_of_the_pace(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    now = [0.0]
-    monkeypatch.setattr(watch.time, "monotonic", lambda: now[0])
-    plain = Plain()
-    plain.stage("train", "2/5")
-    for at, step in ((10.0, 0), (90.0, 0), (110.0, 100), (120.0, 200)):
-        now[0] = at
-        plain.progress(f"step {step}", step, 1000)
-    lines = capsys.readouterr().err.splitlines()
-    assert not any(line.endswith("left") for line in lines[:-1])
-    assert lines[-1].endswith("step 200 · 1 min left"), "800 steps at 10 a second"
+    lines = capsys.readouterr().err.splitlines()[1:]
+    assert [line.endswith("left") for line in lines] == promised
+    assert lines[-1].endswith(f"step {reports[-1][1]} · 1 min left")
 
 
 def test_before_a_stage_begins_a_line_has_no_name(capsys: pytest.CaptureFixture[str]) -> None:

@@ -91,10 +91,10 @@ class Making:
                 stratum = Stratum.of(pair.origin, pair.source_lang, pair.target_lang)
                 following = row + 1 if row + 1 < len(pairs) and row + 1 not in tested else row
                 more = pairs[following] if following != row else None
-                known = pair.id
-                for use in range(times(uses.get(stratum, 0.0), self.seed, known)):
+                pair_id = pair.id
+                for use in range(times(uses.get(stratum, 0.0), self.seed, pair_id)):
                     try:
-                        yield self._conversation(pair, known, more, siblings, use)
+                        yield self._conversation(pair, pair_id, more, siblings, use)
                     except building.Dropped as error:
                         dropped[str(error)] += 1
             for talk in tables.read_conversations(self.folder / TALKS / name):
@@ -108,23 +108,23 @@ class Making:
         return {"counts": dict(counts), "dropped": dict(dropped)}
 
     def _conversation(
-        self, pair: Pair, known: str, more: Pair | None, siblings: Siblings, use: int
+        self, pair: Pair, pair_id: str, more: Pair | None, siblings: Siblings, use: int
     ) -> Conversation:
         """What comes of a pair when it is used for the nth time, from 0.
 
         Args:
-            known: the pair's id.
+            pair_id: the pair's; to make it takes a hash of its texts.
             more: the pair after it.
             siblings: the pairs that may be used, by what they translate.
         """
-        name = f"{known} {use}"
+        name = f"{pair_id} {use}"
         rng = random.Random(int(draw(self.seed, "words", name) * 2**64))
         config = self.config
         shares = PromptShares.of(
             config.chinese_prompts, config.source_prompts, config.target_prompts
         )
         # Each direction as often as the other, and the other one the next time.
-        other_way = (draw(self.seed, "direction", known) < 0.5) is (use % 2 == 0)
+        other_way = (draw(self.seed, "direction", pair_id) < 0.5) is (use % 2 == 0)
         task = choose(vars(config.mixture.tasks), draw(self.seed, "task", name))
         if more is not None and (more.languages != pair.languages or _share_a_text(more, pair)):
             more = None
