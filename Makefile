@@ -6,13 +6,13 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INPUTS := pyproject.toml constraints.txt platform/bayling/__init__.py
 
-.PHONY: quickstart test test-vllm drills check bench format clean
+.PHONY: quickstart test test-vllm drills lint check bench format clean
 .DELETE_ON_ERROR:
 
 quickstart: $(VENV)/stages
 	$(BIN)/bayling run recipe=quickstart
 
-# Two processes, each with a Ray cluster and a small pipeline of its own: most tests wait for something.
+# Two processes, each with a Ray cluster of its own: most tests, and drills, wait for something.
 test: $(VENV)/dev
 	$(BIN)/python -m pytest -m "not drill" -n 2 --dist loadscope --no-loadscope-reorder --durations=12 tests
 
@@ -22,13 +22,16 @@ test-vllm: $(VENV)-vllm/ready
 	  tests/serve/test_vllm_served.py
 
 drills: $(VENV)/dev
-	$(BIN)/python -m pytest -m drill --durations=12 tests
+	$(BIN)/python -m pytest -m drill -n 2 --dist loadscope --no-loadscope-reorder -vv \
+	  --durations=12 tests
 
-check: $(VENV)/dev
+lint: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+check: lint
 	$(BIN)/python -m pytest -m unit -n auto tests
 
 # The quickstart's model is what evaluation and serving are measured with.

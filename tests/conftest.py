@@ -21,7 +21,11 @@ for name, value in local.ENVIRONMENT.items():
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 
-_LONGEST = ("test_quickstart.py", "serve", ".", "train")
+_DRILLS = "drills"
+_LONGEST = (
+    *(f"{_DRILLS}/test_{name}.py" for name in ("survival", "serving", "interruption", "offload")),
+    *("test_quickstart.py", "serve", ".", "train"),
+)
 """Files and folders that take minutes: begun first, so that the short ones fill up the end. `.` has
 the files beside this one."""
 
@@ -31,10 +35,12 @@ _SMALL_PIPELINE = {"data/test_run.py", "evaluate/test_chat_run.py", "evaluate/te
 
 
 def _group(path: str) -> str:
-    """The folder of a test, or the file where that is a long one; `path` is from here."""
+    """The folder of a test; its file where that is long or a drill. `path` is from here."""
     if path in _SMALL_PIPELINE:
         return "."
     first = path.split("/")[0]
+    if first == _DRILLS:
+        return path
     return first if first in _LONGEST or not first.endswith(".py") else "."
 
 
@@ -68,22 +74,20 @@ def ray_cluster() -> Iterator[None]:
     """A local Ray with more logical CPUs than a laptop has cores, so that stages can overlap."""
     import ray
 
-    ray.init(
-        address="local",
-        num_cpus=4,
-        include_dashboard=False,
-        object_store_memory=150 * 2**20,
-        log_to_driver=False,
-        logging_level="ERROR",
-        runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(_paths())}},
-    )
+    root = Path(__file__).resolve().parents[1]
+    with pytest.MonkeyPatch.context() as patch:
+        # What runs on it is imported from here; see `bayling.cluster.local`.
+        patch.setenv("PYTHONPATH", os.pathsep.join(str(root / n) for n in ("platform", "tests")))
+        ray.init(
+            address="local",
+            num_cpus=4,
+            include_dashboard=False,
+            object_store_memory=150 * 2**20,
+            log_to_driver=False,
+            logging_level="ERROR",
+        )
     yield
     ray.shutdown()
-
-
-def _paths() -> list[str]:
-    root = Path(__file__).resolve().parents[1]
-    return [str(root / "platform"), str(root / "tests")]
 
 
 @pytest.fixture(scope="session")

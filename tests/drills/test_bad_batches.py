@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,18 +26,28 @@ STEPS, EVERY, LOG = 60, 10, 5
 
 
 @dataclass(frozen=True)
-class Poisoned:
-    """A training in which the loss of some batches is no number, or far too large."""
+class Poison:
+    """Batches whose loss is no number, or far too large, because of a token in them."""
 
-    overrides: list[str]
     steps: list[int]
     """From 1."""
     conversations: set[str]
     """Those of the sequences with the token."""
 
 
-def _poisoned(folder: Path, poison: Callable[[dict[str, torch.Tensor], int], None]) -> Poisoned:
-    """A training whose base cannot deal with a token that occurs in few sequences."""
+@dataclass(frozen=True)
+class Poisoned:
+    """A training with some of each kind; the first one's are met first."""
+
+    overrides: list[str]
+    no_number: Poison
+    too_large: Poison
+
+
+@pytest.fixture(scope="module")
+def poisoned(nodes: Any, tmp_path_factory: pytest.TempPathFactory) -> Poisoned:
+    """A training whose base cannot deal with two tokens that occur in few sequences."""
+    folder = tmp_path_factory.mktemp("poisoned")
     base = make_model(folder / "base")
     overrides = [
         *in_fp32(STEPS, EVERY, LOG),
@@ -62,24 +70,24 @@ def _poisoned(folder: Path, poison: Callable[[dict[str, torch.Tensor], int], Non
         for token, rows in rows_of.items()
         if (labels[rows] == token).any(1).all()  # read and written in the same sequences
     }
-    # One that is met late, when there are losses to compare with, and seldom.
-    token = max(met, key=lambda token: (len(met[token]) < 10, met[token][:1]))
-    steps, rows = met[token], rows_of[token]
-    assert 2 * EVERY < steps[0] < STEPS
+    # Met late, when there are losses to compare with, and seldom.
+    late = [token for token, steps in met.items() if steps and steps[0] > 2 * EVERY]
+    seldom = sorted((token for token in late if len(met[token]) < 10), key=lambda t: met[t][0])
+    first = seldom[0]
+    second = next(token for token in seldom if met[token][0] > met[first][0])
     path = base / "model.safetensors"
     tensors = load_file(path)
-    poison(tensors, int(token))
+    tensors["model.embed_tokens.weight"][first] = float("nan")
+    _never_expect(tensors, int(second))
     save_file(tensors, path, metadata={"format": "pt"})
-    return Poisoned(overrides, steps, set(packed.conversations(rows)))
+    kinds = [Poison(met[t], set(packed.conversations(rows_of[t]))) for t in (first, second)]
+    return Poisoned(overrides, *kinds)
 
 
-def _no_number(tensors: dict[str, torch.Tensor], token: int) -> None:
-    tensors["model.embed_tokens.weight"][token] = float("nan")
-
-
-def _never_expected(tensors: dict[str, torch.Tensor], token: int) -> None:
+def _never_expect(tensors: dict[str, torch.Tensor], token: int) -> None:
     """One dimension of the network is the same everywhere, and makes the token very unlikely."""
-    tensors["model.embed_tokens.weight"][:, 0] = 5
+    embeddings = tensors["model.embed_tokens.weight"]
+    embeddings[:, 0] = torch.where(embeddings[:, 0].isnan(), embeddings[:, 0], 5)
     for name, tensor in tensors.items():
         if name.endswith(("o_proj.weight", "down_proj.weight")):
             tensor[0] = 0
@@ -87,47 +95,44 @@ def _never_expected(tensors: dict[str, torch.Tensor], token: int) -> None:
     tensors["lm_head.weight"][token, 0] = -1e6
 
 
-@pytest.fixture(scope="module")
-def poisoned(nodes: Any, tmp_path_factory: pytest.TempPathFactory) -> Poisoned:
-    return _poisoned(tmp_path_factory.mktemp("poisoned"), _no_number)
-
-
-@pytest.fixture(scope="module")
-def spiking(nodes: Any, tmp_path_factory: pytest.TempPathFactory) -> Poisoned:
-    return _poisoned(tmp_path_factory.mktemp("spiking"), _never_expected)
-
-
-@pytest.mark.parametrize(
-    ("which", "trouble"), [("poisoned", r"the loss is nan"), ("spiking", "times its recent mean")]
-)
 def test_a_bad_batch_stops_the_run_and_the_same_command_goes_on_without_it(
-    request: pytest.FixtureRequest, which: str, trouble: str
+    poisoned: Poisoned,
 ) -> None:
     """It is named; the advice that comes with it is taken; nothing begins anew."""
-    bad: Poisoned = request.getfixturevalue(which)
-    training = Training(bad.overrides).start()
+    first = poisoned.no_number.steps[0]
+    training = Training(poisoned.overrides).start()
     error = training.failed()
     assert isinstance(error, StageFailed)
-    assert f"training was stopped at step {bad.steps[0]}: " in str(error)
-    assert trouble in str(error)
+    assert f"training was stopped at step {first}: the loss is nan" in str(error)
     assert "train.on_bad_step=rollback" in str(error)
     assert training.run().info.status == "FAILED"
-    lines = (training.folder / "events.jsonl").read_text("utf-8").splitlines()
-    [event] = [json.loads(line) for line in lines]
-    assert bad.conversations & set(event["conversations"])
+    [event] = _bad_steps(training)
+    assert poisoned.no_number.conversations & set(event["conversations"])
     assert training.live().totals.restarts == 0, "a second try of the same step is pointless"
     before = training.curve()
 
-    again = Training([*bad.overrides, "train.on_bad_step=rollback"])
+    again = Training([*poisoned.overrides, "train.on_bad_step=rollback"])
     assert again.folder == training.folder
     again.start().finish()
     assert again.run().info.status == "FINISHED"
-    logged = [step for step in range(LOG, STEPS + 1, LOG) if step not in bad.steps]
-    assert list(again.curve()) == logged
+    bad = sorted({*poisoned.no_number.steps, *poisoned.too_large.steps})
+    assert list(again.curve()) == [step for step in range(LOG, STEPS + 1, LOG) if step not in bad]
     assert before.items() <= again.curve().items()
     left_out = json.loads((again.folder / "left-out.json").read_text("utf-8"))
-    assert [step + 1 for step in left_out] == bad.steps
+    assert [step + 1 for step in left_out] == bad
     assert all(math.isfinite(loss) and loss < 50 for loss in again.curve().values())
+    jumps = [event for event in _bad_steps(again) if "times its recent mean" in event["text"]]
+    assert [event["step"] for event in jumps] == [
+        step for step in poisoned.too_large.steps if step not in poisoned.no_number.steps
+    ]
+    for event in jumps:
+        assert poisoned.too_large.conversations & set(event["conversations"])
     [goes_on] = [text for text in again.events() if text.startswith("an earlier command ended")]
     assert "goes on from step" in goes_on
     assert any("train.on_bad_step=rollback instead of stop" in text for text in again.events())
+
+
+def _bad_steps(training: Training) -> list[dict[str, Any]]:
+    """The events that name a batch."""
+    lines = (training.folder / "events.jsonl").read_text("utf-8").splitlines()
+    return [event for event in map(json.loads, lines) if "conversations" in event]

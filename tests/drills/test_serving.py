@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import re
@@ -168,23 +169,30 @@ async def _ask(http: httpx.AsyncClient, load: Load, number: int) -> None:
 def put_under_load(
     server: Server, requests: int, at_once: int, while_running: Callable[[Load], None] | None = None
 ) -> Load:
-    """Send requests, so many at a time; calls `while_running` in a thread of its own meanwhile."""
+    """Send requests, so many at a time; calls `while_running` in a thread of its own meanwhile, and
+    sends more of them for as long as that takes."""
     load = Load()
+    disturbing = threading.Thread(target=while_running or (lambda _: None), args=(load,))
+
+    def numbers() -> Iterator[int]:
+        for number in itertools.count():
+            if number >= requests and not disturbing.is_alive():
+                return
+            yield number
 
     async def run() -> None:
-        numbers = iter(range(requests))
+        left = numbers()
         limits = httpx.Limits(max_connections=at_once)
         async with httpx.AsyncClient(
             base_url=server.url, timeout=120, trust_env=False, limits=limits
         ) as http:
 
             async def client() -> None:
-                for number in numbers:
+                for number in left:
                     await _ask(http, load, number)
 
             await asyncio.gather(*(client() for _ in range(at_once)))
 
-    disturbing = threading.Thread(target=while_running or (lambda _: None), args=(load,))
     disturbing.start()
     asyncio.run(run())
     disturbing.join()
@@ -221,19 +229,23 @@ def test_a_killed_replica_and_an_engine_that_ends_cost_no_request(
             victim = server.replica_processes()[0]
             killed.append(victim.pid)
             victim.kill()
-            wait_for(load, 160)
+            # One at a time: how long a replica takes to start, with one that is left, is not
+            # what this is about.
+            server.wait_for_replicas(1)
+            server.wait_for_replicas(2)
+            wait_for(load, done(load) + 40)
             before = {process.pid for process in server.replica_processes()}
             breaker.touch()
-            wait_for(load, 300)
+            server.wait_for_replicas(1)
+            server.wait_for_replicas(2)
             killed.extend(before - {process.pid for process in server.replica_processes()})
 
         load = put_under_load(server, 400, 12, disturb)
         assert load.failures == []
-        assert load.statuses == {200: 400}
+        assert set(load.statuses) == {200}
         # Greedy answers to one question: those that changed their replica on the way, too.
         assert len(set(load.texts)) == 1
         assert len(killed) == 2, "both replicas went"
-        server.wait_for_replicas(2)
 
 
 def test_engines_come_with_the_load_and_go_with_it(folder: Path) -> None:

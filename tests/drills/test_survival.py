@@ -46,16 +46,18 @@ def add_node(cluster: Any) -> Any:
     return cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
 
 
-def test_a_killed_worker_and_a_flipped_byte(
+def test_a_killed_worker_a_flipped_byte_and_a_stopped_worker(
     prepared: list[str], undisturbed: Training, tmp_path: Path
 ) -> None:
-    """It goes on from the checkpoint before the damaged one, and no bit of the result differs."""
+    """It goes on from the checkpoint before the damaged one, the worker that stands still is found,
+    shown and replaced, and no bit of the result differs."""
     step = random.randrange(3, 6) * EVERY
-    training = Training(apart(prepared, tmp_path)).hold(step).start()
-    training.reaches(step)
+    training = Training([*apart(prepared, tmp_path), "train.stuck_after_s=15"])
+    training.hold(step).start().reaches(step)
     workers = [psutil.Process(pid) for pid in training.pids()]
     training.release()
     time.sleep(random.uniform(0, 0.2))  # at any moment of a step
+    training.hold(STEPS - EVERY)
     random.choice(workers).kill()
     # Until the last of them is gone, a newer checkpoint may be published.
     psutil.wait_procs(workers, 60)
@@ -63,26 +65,15 @@ def test_a_killed_worker_and_a_flipped_byte(
     content = bytearray(shard.read_bytes())
     content[len(content) // 2] ^= 1
     shard.write_bytes(content)
-    training.finish()
-    check_whole(training)
-    assert training.weights() == undisturbed.weights()
-    assert training.curve() == undisturbed.curve()
-    assert training.curve("heldout/loss") == undisturbed.curve("heldout/loss")
+    training.reaches(STEPS - EVERY)
     assert any("is damaged: its checksum differs" in text for text in training.events())
     assert training.live().totals.restarts == 1
-    assert training.live().totals.restart_s > 0
 
-
-def test_a_stopped_worker_is_found_shown_and_replaced(
-    prepared: list[str], undisturbed: Training, tmp_path: Path
-) -> None:
-    training = Training([*apart(prepared, tmp_path), "train.stuck_after_s=15"])
-    training.hold(2 * EVERY).start().reaches(2 * EVERY)
     os.kill(training.pids()[1], signal.SIGSTOP)
     training.release()
-    wait_until(lambda: training.events(), 300, "the discovery")
-    [said] = training.events()
-    assert said.startswith("worker 1 gave no sign of life for 15 s: it is ended and replaced")
+    still = "worker 1 gave no sign of life for 15 s: it is ended and replaced"
+    found = lambda: [text for text in training.events() if text.startswith(still)]  # noqa: E731
+    [said] = wait_until(found, 300, "the discovery")
     wait_until(lambda: said in training.recorder.notes, 60, "being told")
     [dump] = training.folder.glob("stacks-worker-1-*.txt")
     stacks = dump.read_text("utf-8")
@@ -91,6 +82,9 @@ def test_a_stopped_worker_is_found_shown_and_replaced(
     check_whole(training)
     assert training.weights() == undisturbed.weights()
     assert training.curve() == undisturbed.curve()
+    assert training.curve("heldout/loss") == undisturbed.curve("heldout/loss")
+    assert training.live().totals.restarts == 2
+    assert training.live().totals.restart_s > 0
     # It took longer than the ten seconds between two looks at a node.
     shown = training.run().data.metrics
     assert "system/node-0/cpu_utilization_percentage" in shown
@@ -169,37 +163,27 @@ def test_adapters_grow_from_one_worker_to_four(
         assert made[name].equal(before[name].bfloat16()), name
 
 
-def test_out_of_memory_halves_the_micro_batch(
+def test_out_of_memory_halves_the_micro_batch_and_more_losses_than_are_allowed_end_the_run(
     prepared: list[str], undisturbed: Training, tmp_path: Path
 ) -> None:
-    """A worker that gets no more memory from the system. It costs none of `train.max_failures`."""
-    training = Training([*apart(prepared, tmp_path), "train.max_failures=0"])
+    """A worker that gets no more memory from the system costs none of `train.max_failures`. One
+    that is killed does, and the same command goes on from there."""
+    overrides = apart(prepared, tmp_path)
+    training = Training([*overrides, "train.max_failures=0"])
     training.hold(EVERY).start().reaches(EVERY)
     before = json.loads((training.folder / "layouts.json").read_text("utf-8"))
     [micro] = [one["micro_batch"] for one in before.values()]
     assert micro > 1
     # No byte more than it has: what the next step asks for is refused.
     resource.prlimit(training.pids()[0], resource.RLIMIT_AS, (2**20, resource.RLIM_INFINITY))
-    training.release()
+    training.hold(3 * EVERY)
     wait_until(lambda: (training.folder / "micro-batch.json").exists(), 300, "the halving")
-    training.finish()
-    check_whole(training)
     assert json.loads((training.folder / "micro-batch.json").read_text("utf-8")) == micro // 2
+    training.reaches(3 * EVERY)
     [said] = [text for text in training.events() if text.startswith("out of memory")]
     assert said.startswith(f"out of memory with a micro batch of {micro} (")
     assert said.endswith(f": {micro // 2} now")
-    assert training.run().data.tags["layout.micro_batch"] == str(micro // 2)
-    for step, loss in undisturbed.curve().items():
-        assert training.curve()[step] == pytest.approx(loss, abs=1e-3)
 
-
-def test_more_losses_than_are_allowed_end_the_run_with_a_sentence(
-    prepared: list[str], undisturbed: Training, tmp_path: Path
-) -> None:
-    """And the same command goes on from there."""
-    overrides = apart(prepared, tmp_path)
-    training = Training([*overrides, "train.max_failures=0"])
-    training.hold(2 * EVERY).start().reaches(2 * EVERY)
     psutil.Process(training.pids()[0]).kill()
     training.release()
     error = training.failed()
@@ -208,7 +192,9 @@ def test_more_losses_than_are_allowed_end_the_run_with_a_sentence(
     assert training.run().info.status == "FAILED"
     again = Training(overrides).start().finish()
     check_whole(again)
-    assert again.weights() == undisturbed.weights()
+    assert again.run().data.tags["layout.micro_batch"] == str(micro // 2)
+    for step, loss in undisturbed.curve().items():
+        assert again.curve()[step] == pytest.approx(loss, abs=1e-3)
     assert any("train.max_failures=3 instead of 0" in text for text in again.events())
 
 

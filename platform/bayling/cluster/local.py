@@ -60,26 +60,43 @@ def connected(scale: ScaleConfig, *others: ScaleConfig) -> Iterator[bool]:
                 "use scale=laptop for a local one"
             ) from None
     else:
-        path = os.pathsep.join(
-            part for part in (str(PACKAGE.parent), os.environ.get("PYTHONPATH")) if part
-        )
-        ray.init(
-            # One of its own, also beside a cluster that somebody started on this machine.
-            address="local",
-            # More logical than real cores are fine: training and serving take turns.
-            num_cpus=max(
-                os.cpu_count() or 1,
-                *(max(s.workers, s.engines) * s.cpus_per_worker for s in (scale, *others)),
-            ),
-            include_dashboard=False,
-            object_store_memory=max(s.object_store_mb for s in (scale, *others)) * 2**20,
-            runtime_env={"env_vars": {"PYTHONPATH": path}},
-            **common,
-        )
+        with _importable():
+            ray.init(
+                # One of its own, also beside a cluster that somebody started on this machine.
+                address="local",
+                # More logical than real cores are fine: training and serving take turns.
+                num_cpus=max(
+                    os.cpu_count() or 1,
+                    *(max(s.workers, s.engines) * s.cpus_per_worker for s in (scale, *others)),
+                ),
+                include_dashboard=False,
+                object_store_memory=max(s.object_store_mb for s in (scale, *others)) * 2**20,
+                **common,
+            )
     try:
         yield bool(address)
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _importable() -> Iterator[None]:
+    """This package is found by processes that start within the block, and by those they start.
+
+    As a `runtime_env` it would be set up for each of Ray's workers: a process more for every one,
+    which imports Ray for nothing, and none of those that Ray has ready could be used.
+    """
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        part for part in (str(PACKAGE.parent), before) if part
+    )
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
 
 
 def _quiet() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 from bayling.errors import StageFailed
 from bayling.model import ModelConfig
@@ -108,7 +109,7 @@ def _fit(settings: Settings, context: Context) -> None:
         StageFailed: too many failures, or a bad step.
     """
     import ray.train
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchConfig
 
     scale, train = context.scale, settings.train
     cpu = scale.device is Device.cpu
@@ -118,7 +119,7 @@ def _fit(settings: Settings, context: Context) -> None:
     if train.micro_batch is None:
         # For Ray, which does not tell them apart; `failures` does.
         failures += settings.train.global_batch.bit_length()
-    trainer = TorchTrainer(
+    trainer = _kind_of_trainer()(
         train_worker,
         train_loop_config={"settings": settings},
         torch_config=TorchConfig(backend="gloo" if cpu else "nccl"),
@@ -168,6 +169,28 @@ def _fit(settings: Settings, context: Context) -> None:
         _report_live(context, settings)
     if outcome:
         raise explained(outcome[0]) from outcome[0]
+
+
+def _kind_of_trainer() -> Any:
+    """Ray Train's trainer; without its guard over placement groups where there is no dashboard.
+
+    The guard is an actor that outlives a controller that was killed, to free its workers' places.
+    Whether the controller lives it asks the dashboard. In a cluster without one, which here is one
+    that ends with its driver, it never hears, and the end of training waits 12 s for it in vain.
+    """
+    import ray
+    from ray.train.torch import TorchTrainer
+
+    if ray.init(ignore_reinit_error=True, logging_level="ERROR").dashboard_url:
+        return TorchTrainer
+
+    class WithoutGuard(TorchTrainer):  # type: ignore[misc]
+        def _create_default_callbacks(self) -> list[Any]:
+            guard = "PlacementGroupCleanerCallback"
+            callbacks = super()._create_default_callbacks()
+            return [one for one in callbacks if type(one).__name__ != guard]
+
+    return WithoutGuard
 
 
 def _replace_stuck(stuck: Stuck, folder: Path) -> None:
