@@ -22,7 +22,7 @@ test-vllm: $(VENV)-vllm/ready
 	  tests/serve/test_vllm_served.py
 
 drills: $(VENV)/dev
-	$(BIN)/python -m pytest -m drill -n 2 --dist loadscope --no-loadscope-reorder -vv \
+	$(BIN)/python -m pytest -m drill -n 2 --dist loadscope --no-loadscope-reorder -vv -rs \
 	  --durations=12 tests
 
 lint: $(VENV)/dev

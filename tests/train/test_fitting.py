@@ -16,7 +16,8 @@ from bayling.train import fitting, layout
 from bayling.train.batches import PackedTokens
 from bayling.train.config import Offload, OnBadStep, Precision, TrainConfig
 from bayling.train.export import Origin
-from bayling.train.fitting import OutOfMemory, TooLarge, explained_while_loading, smaller
+from bayling.train.failures import OutOfMemory, TooLarge
+from bayling.train.fitting import explained_while_loading, smaller
 from bayling.train.layout import Layout
 from bayling.train.settings import Settings
 

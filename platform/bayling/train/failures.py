@@ -1,11 +1,21 @@
-"""Which failures of workers end a run, and what is said of the one that did."""
+"""Which failures of workers end a run, and what is said of the one that did.
+
+Imports next to nothing: Ray Train's controller waits for it before it starts the workers.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 from bayling.errors import StageFailed, UserError
-from bayling.train.fitting import TooLarge
+
+
+class TooLarge(Exception):
+    """The micro batch took more memory than there is; the next attempt takes half of it."""
+
+
+class OutOfMemory(Exception):
+    """More memory was asked for than there is, in the middle of training."""
 
 
 def watch(most: int) -> Any:

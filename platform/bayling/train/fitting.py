@@ -15,6 +15,7 @@ from bayling.shape import Shape
 from bayling.stage import fingerprint, read_json, write_json
 from bayling.train import events, layout
 from bayling.train.batches import PackedTokens
+from bayling.train.failures import OutOfMemory, TooLarge
 from bayling.train.layout import Layout
 from bayling.train.settings import Settings
 
@@ -24,14 +25,6 @@ _WAYS_OUT = (
     "the ways out are train.zero_stage=3, train.offload_optimizer=cpu (on GPUs), "
     "train.gradient_checkpointing=true, train=lora, more workers or larger devices"
 )
-
-
-class TooLarge(Exception):
-    """The micro batch took more memory than there is; the next attempt takes half of it."""
-
-
-class OutOfMemory(Exception):
-    """More memory was asked for than there is, in the middle of training."""
 
 
 def agreed_layout(settings: Settings, packed: PackedTokens, rank: int, workers: int) -> Layout:
