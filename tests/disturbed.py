@@ -33,7 +33,7 @@ def wait_until(condition: Callable[[], Any], seconds: float, what: str = "it") -
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, f"{what} did not happen within {seconds:g} s"
-        time.sleep(0.05)
+        time.sleep(0.2)
     return value
 
 
