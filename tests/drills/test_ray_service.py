@@ -30,7 +30,7 @@ from tiny_model import make_model
 from bayling.registry import runs
 from bayling.serve import keys
 
-pytestmark = pytest.mark.drill
+pytestmark = [pytest.mark.drill, pytest.mark.timeout(1200)]
 
 ROOT = Path(__file__).resolve().parents[2]
 HELM_TEST = ROOT / "charts" / "serving" / "files" / "translates.py"
@@ -41,7 +41,7 @@ OVERRIDES = [
     "serve.target_ongoing_requests=8",
     "serve.max_queued_requests=50",
     "serve.max_replicas=1",
-    "serve.startup_timeout_s=120",
+    "serve.startup_timeout_s=300",
     "serve.rollout.steps=[0.5]",
     "serve.rollout.min_samples=40",
     "serve.rollout.min_step_s=2",
@@ -218,7 +218,7 @@ class Release:
         command = [sys.executable, str(HELM_TEST)]
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
-    def until(self, holds: Callable[[dict[str, Any]], bool], within_s: float = 90) -> None:
+    def until(self, holds: Callable[[dict[str, Any]], bool], within_s: float = 300) -> None:
         deadline = time.monotonic() + within_s
         while not holds(self.status()):
             if time.monotonic() > deadline:

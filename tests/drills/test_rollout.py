@@ -32,7 +32,7 @@ from bayling.serve.rollout.history import History
 from bayling.serve.rollout.plan import Rollout, State
 from bayling.serve.rollout.record import Record
 
-pytestmark = pytest.mark.drill
+pytestmark = [pytest.mark.drill, pytest.mark.timeout(1200)]
 
 ROLLOUT = RolloutConfig(
     steps=[0.25, 0.5],
@@ -159,7 +159,7 @@ class Scene:
         replica.kill()
 
     def until(self, holds: Callable[[Rollout], bool]) -> None:
-        deadline = time.monotonic() + 150
+        deadline = time.monotonic() + 300
         while not holds(self.controller.rollout):
             assert time.monotonic() < deadline, self.controller.rollout
             time.sleep(0.2)

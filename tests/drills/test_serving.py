@@ -25,7 +25,7 @@ import pytest
 from running import free_port
 from tiny_model import make_model
 
-pytestmark = [pytest.mark.drill, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.drill, pytest.mark.timeout(1200)]
 
 HELLO = [{"role": "user", "content": "Hello"}]
 NEW = 60
@@ -61,7 +61,7 @@ class Server:
             and self.process.pid in [parent.pid for parent in process.parents()]
         ]
 
-    def wait_for_replicas(self, number: int, within_s: float = 120) -> None:
+    def wait_for_replicas(self, number: int, within_s: float = 300) -> None:
         deadline = time.monotonic() + within_s
         while self.replicas != number:
             assert time.monotonic() < deadline, f"{self.replicas} replicas, not {number}"
