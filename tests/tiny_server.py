@@ -28,7 +28,7 @@ def small(port: int | None = None) -> ServeConfig:
         max_ongoing_requests=2,
         max_queued_requests=2,
         max_new_tokens=40,
-        startup_timeout_s=120,
+        startup_timeout_s=300,
     )
 
 
