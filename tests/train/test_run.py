@@ -1,4 +1,4 @@
-"""What is refused before a worker is started."""
+"""What the driver does: what is refused before a worker is started, and with whom it is started."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from bayling.config import compose
 from bayling.errors import UserError
 from bayling.pipeline import Pipeline
 from bayling.stage import write_json
+from bayling.train import run
 from bayling.train.settings import BEATS
 
 
@@ -72,3 +73,15 @@ def test_a_checkpoint_of_something_else(prepared: list[str]) -> None:
         assert reason in str(error.value)
         assert "set another output_dir" in str(error.value)
         assert not list((folder / BEATS).glob("*")), "no worker was started"
+
+
+def test_where_there_is_no_dashboard_nobody_waits_for_a_guard_that_asks_it(
+    ray_cluster: None,
+) -> None:
+    from ray.train.torch import TorchTrainer
+
+    def callbacks(kind: type[TorchTrainer]) -> set[str]:
+        return {type(one).__name__ for one in kind(lambda: None)._create_default_callbacks()}
+
+    left_out = callbacks(TorchTrainer) - callbacks(run._kind_of_trainer())
+    assert left_out == {"PlacementGroupCleanerCallback"}
