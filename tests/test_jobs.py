@@ -35,7 +35,7 @@ class Head:
             cwd=cwd,
             capture_output=True,
             text=True,
-            timeout=500,
+            timeout=1100,
         )
 
 
@@ -114,6 +114,7 @@ def _wait_for(address: str) -> None:
     raise TimeoutError("the Ray head did not come up")
 
 
+@pytest.mark.timeout(1200)
 def test_a_submitted_pipeline_succeeds_where_bayling_is_not_installed(
     head: Head, tmp_path: Path
 ) -> None:
