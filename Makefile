@@ -1,4 +1,4 @@
-# make quickstart | test | test-vllm | drills | check | bench | clean
+# make quickstart | test | test-vllm | drills | lint | check | bench | clean
 # Each target makes the environment it needs in .venv; nothing else has to be set up.
 PYTHON ?= python3
 VENV := .venv
@@ -12,7 +12,7 @@ INPUTS := pyproject.toml constraints.txt platform/bayling/__init__.py
 quickstart: $(VENV)/stages
 	$(BIN)/bayling run recipe=quickstart
 
-# Two processes, each with a Ray cluster of its own: most tests, and drills, wait for something.
+# Two processes, each with a Ray cluster of its own: one computes while the other one waits.
 test: $(VENV)/dev
 	$(BIN)/python -m pytest -m "not drill" -n 2 --dist loadscope --no-loadscope-reorder --durations=12 tests
 
