@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from load import Failed, Measured, Target, measure
-from served_models import Bare, Texts, make_models
+from served_models import DTYPE, Bare, Texts, make_models
 from servers import INTERVAL_S
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -119,7 +119,7 @@ class Server:
             "RAYLLM_MODEL_RESPONSE_BATCH_TIMEOUT_MS": str(round(1000 * INTERVAL_S)),
         }
         self._process = subprocess.Popen(
-            [python, SERVERS, contestant.name, folder, str(self.port), str(size.threads)],
+            [python, SERVERS, contestant.name, folder, str(self.port), str(size.threads), DTYPE],
             stdout=self.log,
             stderr=self.log,
             env=environment,
@@ -271,7 +271,13 @@ def show(size: Size, figures: Figures, names: dict[str, str], at_once: Sequence[
 def main() -> None:
     options = _options()
     champion = options.model or _champion()
-    results: dict[str, Any] = {"ratios": {}, "figures": {}, "machine": _machine(), "versions": {}}
+    results: dict[str, Any] = {
+        "ratios": {},
+        "figures": {},
+        "machine": _machine(),
+        "versions": {},
+        "dtype": DTYPE,
+    }
     contestants = [
         one
         for one in CONTESTANTS

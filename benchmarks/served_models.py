@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from servers import CONTEXT, INTERVAL_S, MOST
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from bayling import accelerators
 from bayling.engines.cache import ATTENTION
 from bayling.engines.options import EngineOptions
 from bayling.engines.protocol import Sampling
@@ -23,6 +24,8 @@ from bayling.engines.transformers import TransformersEngine
 from bayling.model_folder import Serving, load_chat
 from bayling.templates import Message
 
+DTYPE = "bfloat16" if accelerators.cpu_multiplies_bf16() else "float32"
+"""What all compute in: without instructions for bfloat16 others would be many times slower."""
 _LENGTHS = {"config.json": "max_position_embeddings", "bayling.json": "context_length"}
 """Where a model folder says how long its context is."""
 
@@ -55,7 +58,8 @@ def make_models(champion: Path, folder: Path) -> dict[str, Path]:
             eos_token_id=end,
             initializer_range=0.1,  # with less it would repeat one token for ever
         )
-    ).bfloat16()
+    )
+    model = model.to(getattr(torch, DTYPE))
     model.lm_head.weight.data[end] = 0
     model.lm_head.weight.data[vocabulary:] = 0  # what the tokenizer has no text for
     model.save_pretrained(large)

@@ -1,4 +1,7 @@
-"""The servers that `serve.py` compares: `python servers.py NAME FOLDER PORT THREADS`."""
+"""The servers that `serve.py` compares: `python servers.py NAME FOLDER PORT THREADS DTYPE`.
+
+The platform takes the type that the weights are stored in.
+"""
 
 from __future__ import annotations
 
@@ -41,23 +44,23 @@ def bayling(folder: str, port: int, threads: int, engine: str) -> None:
         _wait()
 
 
-def transformers(folder: str, port: int, threads: int) -> None:
+def transformers(folder: str, port: int, dtype: str) -> None:
     """`transformers serve` with its continuous batching."""
     blocks = str(2 * MOST * CONTEXT // 256)
     sys.argv = ["transformers", "serve", folder, "--continuous-batching", "--port", str(port)]
-    sys.argv += ["--cb-num-blocks", blocks, "--dtype", "bfloat16"]
+    sys.argv += ["--cb-num-blocks", blocks, "--dtype", dtype]
     runpy.run_path(str(Path(sys.executable).with_name("transformers")), run_name="__main__")
 
 
-def vllm(folder: str, port: int, threads: int) -> None:
+def vllm(folder: str, port: int, dtype: str) -> None:
     """vLLM's own server."""
     sys.argv = ["vllm", "--model", folder, "--served-model-name", "bayling", "--port", str(port)]
-    sys.argv += ["--host", "127.0.0.1", "--dtype", "bfloat16", "--enforce-eager"]
+    sys.argv += ["--host", "127.0.0.1", "--dtype", dtype, "--enforce-eager"]
     sys.argv += ["--max-model-len", str(CONTEXT), "--max-num-seqs", str(MOST)]
     runpy.run_module("vllm.entrypoints.openai.api_server", run_name="__main__")
 
 
-def ray_serve_llm(folder: str, port: int, threads: int) -> None:
+def ray_serve_llm(folder: str, port: int, dtype: str) -> None:
     """Ray Serve's own LLM application, which has vLLM in it."""
     import ray
     from ray import serve
@@ -69,7 +72,7 @@ def ray_serve_llm(folder: str, port: int, threads: int) -> None:
         accelerator_config={"kind": "cpu"},
         deployment_config={"autoscaling_config": {"min_replicas": 1, "max_replicas": 1}},
         engine_kwargs={
-            "dtype": "bfloat16",
+            "dtype": dtype,
             "max_model_len": CONTEXT,
             "max_num_seqs": MOST,
             "enforce_eager": True,
@@ -87,7 +90,7 @@ def _wait() -> None:
 
 
 if __name__ == "__main__":
-    name, model, listen, cores = sys.argv[1:5]
+    name, model, listen, cores, kind = sys.argv[1:6]
     os.environ["OMP_NUM_THREADS"] = cores
     match name:
         case "bayling":
@@ -95,10 +98,10 @@ if __name__ == "__main__":
         case "bayling-vllm":
             bayling(model, int(listen), int(cores), "vllm")
         case "transformers":
-            transformers(model, int(listen), int(cores))
+            transformers(model, int(listen), kind)
         case "vllm":
-            vllm(model, int(listen), int(cores))
+            vllm(model, int(listen), kind)
         case "ray-serve-llm":
-            ray_serve_llm(model, int(listen), int(cores))
+            ray_serve_llm(model, int(listen), kind)
         case _:
             raise SystemExit(f"there is no server {name!r}")

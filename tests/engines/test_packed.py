@@ -38,8 +38,18 @@ def test_a_model_is_packed_where_that_makes_it_faster_and_answers_the_same(
     ids = torch.tensor([[5, 17, 300, 44, 9]])
     with torch.inference_mode():
         assert packed(ids).logits.equal(plain(ids).logits)
-    single = load_model(model_folder, "cpu", "float32")
-    assert PackedLinear not in {type(module) for module in single.modules()}
+
+
+@pytest.mark.parametrize("rows", [1, 7, 32, 300])
+def test_in_single_precision_large_layers_are_packed_and_compute_the_same(rows: int) -> None:
+    torch.manual_seed(rows)
+    plain = nn.Sequential(nn.Linear(768, 96), nn.Linear(96, 6000, bias=False))
+    states = torch.randn(rows, 2, 768)
+    with torch.inference_mode():
+        expected = plain(states)
+        pack(plain)
+        assert [type(layer) for layer in plain] == [nn.Linear, PackedLinear]
+        torch.testing.assert_close(plain(states), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_what_only_derives_from_a_linear_layer_is_left_alone() -> None:
