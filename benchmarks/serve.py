@@ -266,6 +266,13 @@ def show(size: Size, figures: Figures, names: dict[str, str], at_once: Sequence[
                 speed = figures.speed(name, load.name, number)
                 cells.append(f"{number:>3}: {speed:6.0f}  {p50:5.0f} {p99:5.0f}  {ratio:5.2f}×")
             print(f"  {what:<44}{'   '.join(cells)}")
+        over = [figures.ratio(GENERATE, load.name, number, BARE) for number in at_once]
+        cells = [
+            f"{number:>3}: {ratio:.2f}×"
+            for number, ratio in zip(at_once, over, strict=True)
+            if ratio
+        ]
+        print(f"  {'that engine over plain generate':<44}{'   '.join(cells)}")
 
 
 def main() -> None:
@@ -305,6 +312,8 @@ def main() -> None:
                 }
                 if name != OURS and (ratio := figures.ratio(name, load, at_once)) is not None:
                     results["ratios"][f"{size.name}_over_{name}_{load}_{at_once}"] = ratio
+                if name == GENERATE and (ratio := figures.ratio(name, load, at_once, BARE)):
+                    results["ratios"][f"{size.name}_engine_over_generate_{load}_{at_once}"] = ratio
                 if name == "vllm" and (ratio := figures.ratio(name, load, at_once, "bayling-vllm")):
                     results["ratios"][f"{size.name}_vllm_over_vllm_{load}_{at_once}"] = ratio
     results["versions"] = _versions(options.vllm)
