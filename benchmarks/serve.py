@@ -12,7 +12,8 @@ once and take turns in rounds, so that what disturbs the machine meets all of th
 is the median over the rounds of the platform's tokens a second over another's.
 
 vLLM and Ray Serve LLM need an environment of their own: `make .venv-vllm/ready` makes one that is
-found by itself. Takes about ten minutes a model.
+found by itself. Takes about ten minutes a model, several times that where a CPU has no bfloat16;
+Ctrl-C ends it with the rounds that are complete.
 """
 
 from __future__ import annotations
@@ -208,6 +209,7 @@ def compare(
             servers[-1].wait(texts[LOADS[0]].more(1)[0])
         bare = Bare(folder, size.threads, size.new_tokens)
         for number in range(options.rounds + 1):
+            round_: list[tuple[tuple[str, str, int], Measured]] = []
             for load in LOADS:
                 for at_once in options.at_once:
                     # The same for all in this round, and never again.
@@ -225,9 +227,14 @@ def compare(
                             turns[server.contestant.name] = measured
                     turns[BARE] = bare.measure(begun, at_once, load.turns)
                     turns[GENERATE] = bare.generate(begun, at_once, load.turns)
-                    if number:  # the first round only warms up
-                        for name, measured in turns.items():
-                            figures.rounds[name, load.name, at_once].append(measured)
+                    round_ += [((name, load.name, at_once), m) for name, m in turns.items()]
+            if number:  # the first round only warms up
+                for key, measured in round_:
+                    figures.rounds[key].append(measured)
+    except KeyboardInterrupt:
+        if not figures.rounds:
+            raise
+        print("interrupted: what follows is of the rounds until then")
     finally:
         if bare is not None:
             bare.close()
