@@ -209,7 +209,7 @@ def compare(
             servers[-1].wait(texts[LOADS[0]].more(1)[0])
         bare = Bare(folder, size.threads, size.new_tokens)
         for number in range(options.rounds + 1):
-            round_: list[tuple[tuple[str, str, int], Measured]] = []
+            this_round: list[tuple[tuple[str, str, int], Measured]] = []
             for load in LOADS:
                 for at_once in options.at_once:
                     # The same for all in this round, and never again.
@@ -227,9 +227,9 @@ def compare(
                             turns[server.contestant.name] = measured
                     turns[BARE] = bare.measure(begun, at_once, load.turns)
                     turns[GENERATE] = bare.generate(begun, at_once, load.turns)
-                    round_ += [((name, load.name, at_once), m) for name, m in turns.items()]
+                    this_round += [((name, load.name, at_once), m) for name, m in turns.items()]
             if number:  # the first round only warms up
-                for key, measured in round_:
+                for key, measured in this_round:
                     figures.rounds[key].append(measured)
     except KeyboardInterrupt:
         if not figures.rounds:
