@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -332,6 +333,22 @@ def test_more_than_the_server_takes_is_answered_429_and_the_rest_in_full(server:
         assert int(response.headers["retry-after"]) >= 1
         assert response.headers["x-bayling-model-version"] == "7"
     assert httpx.get(f"{server}/readyz", trust_env=False).status_code == 200
+
+
+def test_a_burst_that_an_idle_server_has_room_for_is_answered(server: str) -> None:
+    config = small()
+    room = config.max_ongoing_requests + config.max_queued_requests
+    together = threading.Barrier(room)
+
+    def ask(_: int) -> int:
+        with httpx.Client(base_url=server, timeout=60, trust_env=False) as client:
+            client.get("/readyz")  # connected
+            together.wait()
+            return client.post("/v1/chat/completions", json=CHAT).status_code
+
+    with ThreadPoolExecutor(room) as pool:
+        for _ in range(5):
+            assert list(pool.map(ask, range(room))) == [200] * room
 
 
 @pytest.mark.parametrize("stream", [True, False])
