@@ -1,7 +1,8 @@
 """How fast the server is beside others, and beside its own engine, on this machine.
 
     python benchmarks/serve.py [--json FILE] [--model FOLDER] [--vllm PYTHON] [--rounds N]
-                               [--only NAME,…] [--sizes small,large] [--at-once 1,8,32]
+                               [--only NAME,…] [--sizes small,large] [--loads 32,512,turns]
+                               [--at-once 1,8,32]
 
 Two models: the quickstart's, whose tokens cost so little that they measure the API, and a random
 LLaMA of 125 million parameters, which measures the engine. Neither can end an answer early, so that
@@ -197,7 +198,8 @@ def compare(
     size: Size, folder: Path, contestants: Sequence[Contestant], options: argparse.Namespace
 ) -> Figures:
     """Measure all with one model, in turns."""
-    texts = {load: Texts(folder, load.prompt_tokens) for load in LOADS}
+    loads = [load for load in LOADS if load.name in options.loads]
+    texts = {load: Texts(folder, load.prompt_tokens) for load in loads}
     figures = Figures()
     servers = []
     bare: Bare | None = None
@@ -206,17 +208,18 @@ def compare(
             python = options.vllm if contestant.vllm else sys.executable
             servers.append(Server(contestant, python, folder, size))
             _say(f"{size.name}: starting {contestant.what}")
-            servers[-1].wait(texts[LOADS[0]].more(1)[0])
+            servers[-1].wait(texts[loads[0]].more(1)[0])
         bare = Bare(folder, size.threads, size.new_tokens)
         for number in range(options.rounds + 1):
             this_round: list[tuple[tuple[str, str, int], Measured]] = []
-            for load in LOADS:
+            for load in loads:
                 for at_once in options.at_once:
                     # The same for all in this round, and never again.
                     begun = texts[load].more(max(at_once, size.answers[at_once] // load.turns))
-                    _say(
+                    what = (
                         f"{size.name}: round {number} of {options.rounds}, {load.name} × {at_once}"
                     )
+                    _say(what)
                     turns: dict[str, Measured] = {}
                     for server in list(servers):
                         measured = server.measure(begun, at_once, size.new_tokens, load.turns)
@@ -227,6 +230,8 @@ def compare(
                             turns[server.contestant.name] = measured
                     turns[BARE] = bare.measure(begun, at_once, load.turns)
                     turns[GENERATE] = bare.generate(begun, at_once, load.turns)
+                    speeds = (f"{name} {m.tokens_per_second:.0f}" for name, m in turns.items())
+                    _say(f"{what}, tokens/s: {', '.join(speeds)}", lasting=True)
                     this_round += [((name, load.name, at_once), m) for name, m in turns.items()]
             if number:  # the first round only warms up
                 for key, measured in this_round:
@@ -236,10 +241,13 @@ def compare(
             raise
         print("interrupted: what follows is of the rounds until then")
     finally:
+        # Whoever sees that it is about to end, and ends it, still gets what was measured.
+        heard = signal.signal(signal.SIGINT, signal.SIG_IGN)
         if bare is not None:
             bare.close()
         for server in servers:
             server.stop()
+        signal.signal(signal.SIGINT, heard)
     _level(figures)
     return figures
 
@@ -258,6 +266,8 @@ def show(size: Size, figures: Figures, names: dict[str, str], at_once: Sequence[
         "p50 and p99 of the time to first token in ms, and the platform's ratio"
     )
     for load in LOADS:
+        if not any(of == load.name for _, of, _ in figures.rounds):
+            continue
         print(f"\n  {load.what}")
         for name, what in names.items():
             cells = []
@@ -345,6 +355,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", type=lambda text: text.split(","), metavar="NAME,…")
     parser.add_argument("--sizes", type=lambda text: text.split(","), default=["small", "large"])
     parser.add_argument(
+        "--loads", type=lambda text: text.split(","), default=[load.name for load in LOADS]
+    )
+    parser.add_argument(
         "--at-once", type=lambda text: [int(n) for n in text.split(",")], default=[1, 8, 32]
     )
     return parser.parse_args()
@@ -383,8 +396,8 @@ def _versions(vllm: str | None) -> dict[str, str]:
     return versions
 
 
-def _say(text: str) -> None:
-    end = "\r" if sys.stderr.isatty() else "\n"
+def _say(text: str, *, lasting: bool = False) -> None:
+    end = "\r" if sys.stderr.isatty() and not lasting else "\n"
     print(f"{text:<78}", end=end, file=sys.stderr, flush=True)
 
 
