@@ -14,10 +14,9 @@ import torch
 from load import Measured, Messages, refined, user
 from safetensors.torch import load_file, save_file
 from servers import CONTEXT, INTERVAL_S, MOST
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from bayling import accelerators
-from bayling.engines.cache import ATTENTION
 from bayling.engines.options import EngineOptions
 from bayling.engines.protocol import Sampling
 from bayling.engines.transformers import TransformersEngine
@@ -94,6 +93,8 @@ class Bare:
         self._engine = TransformersEngine(folder, EngineOptions(max_batch=MOST, threads=threads))
         self._sampling = Sampling(new_tokens)
         self._chat = load_chat(folder, Serving.read(folder).template)
+        # As transformers loads it: the engine's own has had its weights packed.
+        self._plain = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, DTYPE))
 
     def _ids(self, messages: Messages) -> list[int]:
         return self._chat.prompt_ids([Message(**message) for message in messages])
@@ -150,21 +151,17 @@ class Bare:
 
     def _batch(self, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
         """The answers to some prompts, all of the same length."""
-        model = self._engine._model
         width = max(map(len, prompts))
         ids = torch.tensor([[*[0] * (width - len(one)), *one] for one in prompts])
         mask = torch.tensor([[0] * (width - len(one)) + [1] * len(one) for one in prompts])
-        model.set_attn_implementation("sdpa")
-        with torch.inference_mode():
-            made = model.generate(
-                ids,
-                attention_mask=mask,
-                do_sample=False,
-                max_new_tokens=self._sampling.max_new_tokens,
-                min_new_tokens=self._sampling.max_new_tokens,
-                pad_token_id=0,
-            )
-        model.set_attn_implementation(ATTENTION)
+        made: torch.Tensor = self._plain.generate(
+            ids,
+            attention_mask=mask,
+            do_sample=False,
+            max_new_tokens=self._sampling.max_new_tokens,
+            min_new_tokens=self._sampling.max_new_tokens,
+            pad_token_id=0,
+        )
         return made[:, width:]
 
     def close(self) -> None:
