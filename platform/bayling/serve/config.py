@@ -131,7 +131,8 @@ class ServeConfig:
     max_ongoing_requests: int = 64
     """Requests that one replica holds: those beyond `max_batch` wait inside it."""
     max_queued_requests: int = 128
-    """Requests that wait while all replicas are full. Those beyond are answered 429."""
+    """Requests that wait while all replicas are full; as many more as one holds, while others could
+    start. Those beyond are answered 429."""
     request_timeout_s: float = 120.0
     startup_timeout_s: float = 300.0
     cold_start_wait_s: float = 120.0

@@ -338,10 +338,9 @@ def engine(arguments: dict[str, Any]) -> serve.Application:
             name="Engine",
             ray_actor_options={"num_cpus": own.cpus, "num_gpus": own.gpus},
             max_ongoing_requests=config.max_ongoing_requests,
-            # Only as a bound for requests that are many prompts: Serve counts those on their way to
-            # a replica with room as waiting ones, and with the bound of callers would turn away a
-            # burst that finds an idle server. That bound is held by `serve.admission`.
-            max_queued_requests=config.capacity,
+            # Serve counts those on their way to a replica with room as waiting ones: with the bound
+            # alone, a burst that finds an idle replica would be turned away.
+            max_queued_requests=config.max_queued_requests + config.max_ongoing_requests,
             max_constructor_retry_count=1,
             request_router_config=routing.config(config),
             health_check_period_s=_ENGINE_HEALTH_PERIOD_S,
